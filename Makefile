@@ -1,0 +1,50 @@
+# Every target names a script or a command of `sidecar`; what they do is in tools/, in src/sidecar/cli/ and in pyproject.toml.
+# The first use of any target sets the machine up: system packages, then the virtual environment .venv.
+
+SMP ?= 64
+BIN := .venv/bin
+SIDECAR := $(BIN)/sidecar
+
+.DEFAULT_GOAL := help
+.PHONY: help setup doctor build boot shell test campaign check dump-layout dump-image dump-listing clean
+
+help:           ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## */\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+setup:          ## install what is missing: system packages, then .venv
+	@tools/setup
+
+doctor: setup   ## what this host has and lacks
+	@$(SIDECAR) doctor
+
+build: setup    ## generate the shim, the sidecar kernel and the bundle into build/
+	@$(SIDECAR) build
+
+boot: build     ## boot them in QEMU with SMP CPUs (make boot SMP=64) and command each one
+	@$(SIDECAR) boot --no-linux --smp $(SMP)
+
+shell: build    ## Python with the running machine's pages as objects
+	@$(SIDECAR) shell
+
+test: setup     ## all tests but the long ones; SIDECAR_BOOT=0 boots nothing, =1 fails where something would be skipped
+	@$(BIN)/pytest
+
+campaign: setup ## the long tests
+	@$(BIN)/pytest tests/campaign --timeout 3600
+
+check: setup    ## ruff, mypy, pyright
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+dump-layout: setup   ## every shared page, field by field
+	@$(SIDECAR) dump layout
+
+dump-image: build    ## headers, segments, relocations, symbols, notes
+	@$(SIDECAR) dump image
+
+dump-listing: build  ## the machine code with its source lines
+	@$(SIDECAR) dump listing
+
+clean:          ## remove what was generated; .venv stays
+	@rm -rf build .pytest_cache .hypothesis .mypy_cache .ruff_cache src/*.egg-info

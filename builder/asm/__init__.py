@@ -1,0 +1,37 @@
+"""The strict assembler: routines of text in, machine code with a listing out.
+
+`assemble` cuts each routine's text into lines (`source`), resolves every name and number itself (`expressions`,
+`operands`), checks that each number has room (`ranges`) and each label a form that exists (`fields`), and hands the
+encoder one instruction at a time with nothing but numbers in it (`statements`). The encoder (`encoder`, `tables`)
+believes keystone only where capstone reads back the same instruction. Branches are encoded here (`branches`) and get
+their size when the whole section is known (`placement`). The result is an `Object`; `Object.link` gives it addresses.
+It knows no kernel: every constant comes in through `names`.
+
+    linked = assemble([raise_attention], names={"ControlPage": ControlPage}).link(
+        {".text": 0x1000}, absolute={"control_page": 0x206000}, allow_absolute=False)
+    print(listing(linked))
+
+Every error is an `AssemblyError`: `raise_attention, line 4: 'mvo eax, 1': invalid mnemonic`.
+"""
+
+from .assembler import assemble
+from .errors import AssemblyError
+from .link import Linked, LinkedLine, Object
+from .listing import listing, where_is
+from .records import Fixup, Line, Section, Symbol
+from .source import Routine
+
+__all__ = [
+    "AssemblyError",
+    "Fixup",
+    "Line",
+    "Linked",
+    "LinkedLine",
+    "Object",
+    "Routine",
+    "Section",
+    "Symbol",
+    "assemble",
+    "listing",
+    "where_is",
+]

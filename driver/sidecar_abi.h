@@ -1,0 +1,778 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bytes that the sidecar kernel, the driver and user space share.
+ *
+ * Generated from layout/ by `python -m sidecar.layout.generate`; do not edit.
+ */
+#ifndef SIDECAR_ABI_H
+#define SIDECAR_ABI_H
+
+#include <linux/types.h>
+
+/* Changes with every byte, name or number below; parties that attach compare it. */
+#define SIDECAR_ABI_HASH 0xfd058702957f296cULL
+#define SIDECAR_PAGE_SIZE 4096
+#define SIDECAR_ABI_VERSION 1
+#define SIDECAR_MAX_NODES 128
+#define SIDECAR_MAX_CPUS 2048
+#define SIDECAR_MAX_NODE_CPUS 32
+#define SIDECAR_MAX_REGISTERS 31
+#define SIDECAR_REQUEST_VECTOR 0x20
+#define SIDECAR_SPURIOUS_VECTOR 0xff
+#define SIDECAR_NO_NODE 0xffff
+#define SIDECAR_PRIVATE_PAGES 10
+#define SIDECAR_SHARED_PAGES 2
+#define SIDECAR_TRAMPOLINE_MAGIC 0x504d415254524353ULL
+#define SIDECAR_BUNDLE_MAGIC 0x454c444e55424353ULL
+#define SIDECAR_RELAY_MAGIC 0x59414c4552524353ULL
+
+/* Who starts a CPU. */
+enum sidecar_cpu_policy {
+	SIDECAR_CPU_POLICY_SIDECAR = 0,
+	SIDECAR_CPU_POLICY_LINUX = 1,
+};
+
+/* SidecarParams.flags. */
+enum sidecar_params_flags {
+	/* The RAISE command may raise faults on purpose: a machine for tests. */
+	SIDECAR_PARAMS_FLAGS_ALLOW_RAISE = 1,
+};
+
+/* One byte per CPU: whose turn it is. */
+enum sidecar_cpu_status {
+	SIDECAR_CPU_STATUS_REMOVED = 0,
+	SIDECAR_CPU_STATUS_IDLE = 1,
+	SIDECAR_CPU_STATUS_RUN = 2,
+	SIDECAR_CPU_STATUS_STOP = 3,
+	SIDECAR_CPU_STATUS_REMOVE = 4,
+	SIDECAR_CPU_STATUS_FAULTED = 5,
+};
+
+/* Commands; 0 to 4 are upstream's, extensions start at 0x100. */
+enum sidecar_command {
+	SIDECAR_COMMAND_NONE = 0,
+	SIDECAR_COMMAND_RUN_VP = 1,
+	SIDECAR_COMMAND_GET_VP_REGISTERS = 2,
+	SIDECAR_COMMAND_SET_VP_REGISTERS = 3,
+	SIDECAR_COMMAND_TRANSLATE_GVA = 4,
+	SIDECAR_COMMAND_RAISE = 0x100,
+};
+
+/*
+ * What RAISE does to its own CPU, by the manual's names; refused unless the params page allows
+ * it.
+ */
+enum sidecar_raise_kind {
+	SIDECAR_RAISE_KIND_DIVIDE_ERROR = 0,
+	SIDECAR_RAISE_KIND_DEBUG = 1,
+	SIDECAR_RAISE_KIND_NMI = 2,
+	SIDECAR_RAISE_KIND_BREAKPOINT = 3,
+	SIDECAR_RAISE_KIND_INVALID_OPCODE = 6,
+	SIDECAR_RAISE_KIND_DEVICE_NOT_AVAILABLE = 7,
+	SIDECAR_RAISE_KIND_DOUBLE_FAULT = 8,
+	SIDECAR_RAISE_KIND_SEGMENT_NOT_PRESENT = 0xb,
+	SIDECAR_RAISE_KIND_STACK_FAULT = 0xc,
+	SIDECAR_RAISE_KIND_GENERAL_PROTECTION = 0xd,
+	SIDECAR_RAISE_KIND_PAGE_FAULT = 0xe,
+	SIDECAR_RAISE_KIND_X87_FLOATING_POINT = 0x10,
+	SIDECAR_RAISE_KIND_MACHINE_CHECK = 0x12,
+	SIDECAR_RAISE_KIND_SIMD_FLOATING_POINT = 0x13,
+	SIDECAR_RAISE_KIND_VECTOR = 0x100,
+	SIDECAR_RAISE_KIND_CORRUPT_PAGE_TABLE = 0x101,
+	SIDECAR_RAISE_KIND_SPIN = 0x102,
+	SIDECAR_RAISE_KIND_WAIT_FOR_STOP = 0x103,
+};
+
+/* Ref: TLFS, "Hypercall Status Codes". */
+enum sidecar_hv_status {
+	SIDECAR_HV_STATUS_SUCCESS = 0,
+	SIDECAR_HV_STATUS_INVALID_PARAMETER = 5,
+	SIDECAR_HV_STATUS_INVALID_REGISTER_VALUE = 0x50,
+};
+
+/* Phases of an arrival, in order; each has its TSC stamp in BootRecord.stamps. */
+enum sidecar_boot_phase {
+	/* First instruction in the trampoline, real mode. */
+	SIDECAR_BOOT_PHASE_TRAMPOLINE = 0,
+	/* 64-bit code of the image, on the transition tables. */
+	SIDECAR_BOOT_PHASE_LONG_MODE = 1,
+	/* The CPU found itself in the CPU map. */
+	SIDECAR_BOOT_PHASE_FOUND = 2,
+	/* Own page tables, stack, GDT, TSS and IDT are loaded. */
+	SIDECAR_BOOT_PHASE_MAPPED = 3,
+	/* x2APIC enabled, state scrubbed. */
+	SIDECAR_BOOT_PHASE_APIC = 4,
+	/* It has helped to start the others. */
+	SIDECAR_BOOT_PHASE_FAN_OUT = 5,
+	/* Status set to IDLE. */
+	SIDECAR_BOOT_PHASE_IDLE = 6,
+};
+
+/* A CPU's private pages, in the order in which they lie in node memory. */
+enum sidecar_private_page {
+	SIDECAR_PRIVATE_PAGE_PML4 = 0,
+	SIDECAR_PRIVATE_PAGE_PDPT = 1,
+	SIDECAR_PRIVATE_PAGE_PD = 2,
+	SIDECAR_PRIVATE_PAGE_PT = 3,
+	SIDECAR_PRIVATE_PAGE_STACK = 4,
+	SIDECAR_PRIVATE_PAGE_IST_STACKS = 5,
+	SIDECAR_PRIVATE_PAGE_GLOBALS = 6,
+	SIDECAR_PRIVATE_PAGE_PRIVILEGED = 7,
+	SIDECAR_PRIVATE_PAGE_DIAGNOSTIC = 8,
+	SIDECAR_PRIVATE_PAGE_LOG = 9,
+};
+
+/* A CPU's shared pages, in the order in which user space maps them. */
+enum sidecar_shared_page {
+	SIDECAR_SHARED_PAGE_COMMAND = 0,
+	SIDECAR_SHARED_PAGE_REGISTER = 1,
+};
+
+/* What a part of the bundle is. */
+enum sidecar_bundle_kind {
+	SIDECAR_BUNDLE_KIND_END = 0,
+	SIDECAR_BUNDLE_KIND_SIDECAR = 1,
+	SIDECAR_BUNDLE_KIND_LINUX = 2,
+	SIDECAR_BUNDLE_KIND_INITRAMFS = 3,
+	SIDECAR_BUNDLE_KIND_COMMAND_LINE = 4,
+};
+
+/* RelayPage.flags. */
+enum sidecar_relay_flags {
+	SIDECAR_RELAY_FLAGS_READY = 1,
+};
+
+/*
+ * Arguments: START to RUN and CLAIM to RESTART a CPU number; INFO base_cpu, cpu_count,
+ * per_cpu_shmem (u32 each).
+ */
+#define SIDECAR_IOCTL_START 0xb8f0
+#define SIDECAR_IOCTL_STOP 0xb8f1
+#define SIDECAR_IOCTL_RUN 0xb8f2
+#define SIDECAR_IOCTL_INFO 0x800cb8f3U
+#define SIDECAR_IOCTL_CLAIM 0xb8f4
+#define SIDECAR_IOCTL_RELEASE 0xb8f5
+#define SIDECAR_IOCTL_RESTART 0xb8f6
+
+/* Who may make a transition. */
+enum sidecar_party {
+	SIDECAR_PARTY_SIDECAR_BSP = 0,
+	SIDECAR_PARTY_SIDECAR_CPU = 1,
+	SIDECAR_PARTY_DRIVER = 2,
+};
+
+/* Upstream's selection of CPUs, limited to 400; the policy in the CPU map replaces it. */
+struct sidecar_per_cpu_state {
+	/* 0x0: upstream: sidecar_starts_cpu is valid; must be 0, the CPU map rules */
+	__u8 per_cpu_state_specified;
+	/* 0x1: upstream: 1 where the sidecar starts the CPU; not used */
+	__u8 sidecar_starts_cpu[400];
+};
+
+/* One node as the shim split it. */
+struct sidecar_node_params {
+	/* 0x0: physical address of the node's memory, page aligned */
+	__u64 memory_base;
+	/* 0x8: its bytes, at least required_memory(vp_count) */
+	__u64 memory_size;
+	/* 0x10: Linux number of the node's first CPU */
+	__u32 base_vp;
+	/* 0x14: CPUs of the node, the first one included */
+	__u32 vp_count;
+};
+
+/* Shim to sidecar: what to start, where, with which memory. */
+struct sidecar_params {
+	/* 0x0: upstream: hypercall page; must be 0, there is no hypervisor interface */
+	__u64 hypercall_page;
+	/* 0x8: 1: the sidecar logs each request to log_port as well as to the log rings */
+	__u8 enable_logging;
+	/* 0x9: zero */
+	__u8 reserved_9[3];
+	/* 0xc: valid entries of nodes, 1 to 128 */
+	__u32 node_count;
+	/* 0x10: the nodes */
+	struct sidecar_node_params nodes[128];
+	/* 0xc10: upstream's selection of CPUs, not used */
+	struct sidecar_per_cpu_state initial_state;
+	/* 0xda1: zero */
+	__u8 reserved_da1[7];
+	/* 0xda8: ABI_VERSION of the shim */
+	__u32 abi_version;
+	/* 0xdac: ParamsFlags */
+	__u32 flags;
+	/* 0xdb0: ABI hash of the shim */
+	__u64 abi_hash;
+	/* 0xdb8: physical address of the CPU map, page aligned */
+	__u64 cpu_map_pa;
+	/* 0xdc0: entries of the CPU map, 2 to 2048 */
+	__u32 cpu_map_count;
+	/* 0xdc4: TSC ticks per millisecond */
+	__u32 tsc_khz;
+	/* 0xdc8: free page below 1 MiB for the AP trampoline */
+	__u64 trampoline_pa;
+	/*
+	 * 0xdd0: where the shim will publish the SDCR table, copied to the trampoline page's
+	 * anchor
+	 */
+	__u64 sdcr_pa;
+	/* 0xdd8: I/O base of the 16550 for enable_logging, 0 for none */
+	__u16 log_port;
+	/* 0xdda: zero */
+	__u8 reserved_dda[2];
+	/* 0xddc: without any CPU arriving for so long, the missing ones are started again */
+	__u32 start_timeout_ms;
+	/* 0xde0: zero */
+	__u8 reserved_de0[544];
+};
+
+/* One CPU of the machine; the map's index is the Linux number. */
+struct sidecar_cpu_map_entry {
+	/* 0x0: x2APIC id, as CPUID leaf 0xB reports it */
+	__u32 apic_id;
+	/* 0x4: number Linux will give: the boot CPU is 0, then MADT order; equals the index */
+	__u32 linux_number;
+	/* 0x8: sidecar node, 0xFFFF if the CPU belongs to none */
+	__u16 node;
+	/* 0xa: proximity domain of the SRAT, 0 without one */
+	__u16 numa_node;
+	/* 0xc: who starts it */
+	__u32 policy;
+};
+
+/* One sentence about what went wrong. */
+struct sidecar_command_error {
+	/* 0x0: bytes of the sentence */
+	__u8 length;
+	/* 0x1: UTF-8 */
+	__u8 text[255];
+};
+
+/* Where the sidecar put a node's pages. */
+struct sidecar_node_output {
+	/* 0x0: physical address of the node's control page */
+	__u64 control_page;
+	/* 0x8: physical address of the shared pages: command and register page of each CPU */
+	__u64 shmem_pages_base;
+	/* 0x10: their bytes: vp_count * 8192 */
+	__u64 shmem_pages_size;
+};
+
+/* Sidecar to shim: the answer of the entry. */
+struct sidecar_output {
+	/* 0x0: meaningful only if the entry returned false */
+	struct sidecar_command_error error;
+	/* 0x100: the nodes, in the order of SidecarParams.nodes */
+	struct sidecar_node_output nodes[128];
+	/* 0xd00: ABI_VERSION of the sidecar */
+	__u32 abi_version;
+	/* 0xd04: zero */
+	__u32 reserved_d04;
+	/* 0xd08: ABI hash of the sidecar */
+	__u64 abi_hash;
+	/* 0xd10: physical address of the running image */
+	__u64 image_pa;
+	/* 0xd18: its bytes with .bss */
+	__u64 image_bytes;
+	/* 0xd20: TSC when the entry was called */
+	__u64 entry_tsc;
+	/* 0xd28: TSC before the first INIT */
+	__u64 first_init_tsc;
+	/* 0xd30: TSC when the last CPU was seen idle */
+	__u64 all_idle_tsc;
+	/* 0xd38: CPUs that reached IDLE */
+	__u32 started_count;
+	/* 0xd3c: CPUs that did not, within three attempts */
+	__u32 missing_count;
+	/* 0xd40: x2APIC ids of the first 64 of them */
+	__u32 missing_apic_ids[64];
+	/* 0xe40: zero */
+	__u8 reserved_e40[448];
+};
+
+/* Driver and sidecar, one per node: whose turn it is on every CPU, and how to call each other. */
+struct sidecar_control_page {
+	/* 0x0: node number, the suffix of the device name */
+	__u32 index;
+	/* 0x4: Linux number of the node's first CPU */
+	__u32 base_cpu;
+	/* 0x8: CPUs of the node, the first one included */
+	__u32 cpu_count;
+	/* 0xc: vector that makes a sidecar CPU look at its status */
+	__u32 request_vector;
+	/* 0x10: x2APIC id to notify; with response_vector read and written as one aligned u64 */
+	__u32 response_cpu;
+	/* 0x14: vector to notify with; 0: notify nobody */
+	__u32 response_vector;
+	/* 0x18: set to 1 by a CPU whose status changed, exchanged with 0 by the driver */
+	__u32 needs_attention;
+	/* 0x1c: ABI_VERSION of the sidecar */
+	__u32 abi_version;
+	/* 0x20: ABI hash of the sidecar */
+	__u64 abi_hash;
+	/* 0x28: zero */
+	__u8 reserved_28[24];
+	/* 0x40: CpuStatus of CPU base_cpu + i */
+	__u8 cpu_status[4032];
+};
+
+/* Registers that a run loads and stores. */
+struct sidecar_cpu_context_x64 {
+	/* 0x0: general registers in the order of their encoding, but index 4 is CR2, not RSP */
+	__u64 gps[16];
+	/* 0x80: FXSAVE image */
+	__u8 fx_state[512];
+	/* 0x280: zero */
+	__u8 reserved_280[384];
+};
+
+/* Why a virtual processor stopped, as the TLFS words it. */
+struct sidecar_hv_message {
+	/* 0x0: HvMessageType of the TLFS */
+	__u32 message_type;
+	/* 0x4: valid bytes of payload */
+	__u8 payload_size;
+	/* 0x5: TLFS message flags */
+	__u8 message_flags;
+	/* 0x6: zero */
+	__u16 reserved_6;
+	/* 0x8: sender */
+	__u64 origination_id;
+	/* 0x10: intercept message */
+	__u8 payload[240];
+};
+
+/* Client and one CPU: a command, its data and its answer. */
+struct sidecar_command_page {
+	/* 0x0: what to do; taken by replacing it with NONE */
+	__u32 command;
+	/* 0x4: 1: the command failed and error says why */
+	__u8 has_error;
+	/* 0x5: zero */
+	__u8 reserved_5[11];
+	/* 0x10: registers of the virtual processor */
+	struct sidecar_cpu_context_x64 cpu_context;
+	/* 0x410: why the virtual processor stopped */
+	struct sidecar_hv_message intercept_message;
+	/* 0x510: valid if has_error */
+	struct sidecar_command_error error;
+	/* 0x610: request and response of the command */
+	__u8 request_data[1024];
+	/* 0xa10: ABI_VERSION of the sidecar, written on arrival */
+	__u32 abi_version;
+	/* 0xa14: zero */
+	__u32 reserved_a14;
+	/* 0xa18: ABI hash of the sidecar, written on arrival */
+	__u64 abi_hash;
+	/* 0xa20: the client's number for the command */
+	__u64 sequence;
+	/* 0xa28: sequence of the command that was executed last */
+	__u64 completed_sequence;
+	/* 0xa30: TSC when that command was taken */
+	__u64 start_tsc;
+	/* 0xa38: TSC when it was finished */
+	__u64 end_tsc;
+	/* 0xa40: zero */
+	__u8 reserved_a40[1472];
+};
+
+/* Head of GET_VP_REGISTERS and SET_VP_REGISTERS; HvRegisterAssoc entries follow. */
+struct sidecar_get_set_vp_register_request {
+	/* 0x0: registers that follow, 1 to 31 */
+	__u16 count;
+	/* 0x2: must be 0 */
+	__u8 target_vtl;
+	/* 0x3: zero */
+	__u8 reserved_3;
+	/* 0x4: HvStatus of the register at which processing stopped */
+	__u16 status;
+	/* 0x6: zero */
+	__u8 reserved_6[10];
+};
+
+/* A register's name and value. */
+struct sidecar_hv_register_assoc {
+	/* 0x0: HvRegisterName */
+	__u32 name;
+	/* 0x4: zero */
+	__u8 reserved_4[12];
+	/* 0x10: low half of the value */
+	__u64 value;
+	/* 0x18: high half, 0 for all registers of 64 bits */
+	__u64 value_high;
+};
+
+/* Request of RAISE. */
+struct sidecar_raise_request {
+	/* 0x0: RaiseKind */
+	__u32 kind;
+	/* 0x4: zero */
+	__u32 reserved_4;
+	/*
+	 * 0x8: PAGE_FAULT: address; VECTOR: vector; CORRUPT_PAGE_TABLE: slot of the per-CPU
+	 * table
+	 */
+	__u64 argument;
+};
+
+/* How a CPU started, last time. */
+struct sidecar_boot_record {
+	/*
+	 * 0x0: times the CPU came through the trampoline; 0: never, the pages are not yet
+	 * initialised
+	 */
+	__u64 arrivals;
+	/* 0x8: x2APIC id that CPUID leaf 0xB gave */
+	__u32 apic_id;
+	/* 0xc: Linux number found in the CPU map */
+	__u32 linux_number;
+	/* 0x10: CPUs that this CPU started in its fan-out */
+	__u32 started_by_it;
+	/* 0x14: zero */
+	__u32 reserved_14;
+	/* 0x18: TSC per BootPhase of the last arrival; 0: not reached */
+	__u64 stamps[8];
+	/* 0x58: zero */
+	__u8 reserved_58[40];
+};
+
+/* The last contained fault of a CPU. */
+struct sidecar_fault_record {
+	/* 0x0: faults of this CPU since boot; 0: the rest is not valid */
+	__u64 count;
+	/* 0x8: TSC when the record was written */
+	__u64 tsc;
+	/* 0x10: exception vector */
+	__u32 vector;
+	/* 0x14: 1: the fault handler itself faulted; registers below rip and cr2 are not valid */
+	__u32 nested;
+	/* 0x18: error code, 0 for vectors without one */
+	__u64 error_code;
+	/* 0x20: virtual address of the instruction */
+	__u64 rip;
+	/* 0x28: code segment */
+	__u64 cs;
+	/* 0x30: flags */
+	__u64 rflags;
+	/* 0x38: stack pointer */
+	__u64 rsp;
+	/* 0x40: stack segment */
+	__u64 ss;
+	/* 0x48: control register 0 */
+	__u64 cr0;
+	/* 0x50: page-fault address */
+	__u64 cr2;
+	/* 0x58: root of the page tables */
+	__u64 cr3;
+	/* 0x60: control register 4 */
+	__u64 cr4;
+	/* 0x68: debug status */
+	__u64 dr6;
+	/* 0x70: rax rcx rdx rbx rsp rbp rsi rdi r8 to r15 */
+	__u64 registers[16];
+	/* 0xf0: CpuStatus when it happened */
+	__u32 status;
+	/* 0xf4: SidecarCommand being executed, 0 if none */
+	__u32 command;
+	/* 0xf8: zero */
+	__u8 reserved_f8[8];
+};
+
+/* What happened on a CPU since boot. */
+struct sidecar_counters {
+	/* 0x0: commands executed */
+	__u64 commands;
+	/* 0x8: request interrupts taken */
+	__u64 requests;
+	/* 0x10: spurious interrupts of the local APIC */
+	__u64 spurious;
+	/* 0x18: commands answered with an error */
+	__u64 errors;
+	/* 0x20: times the CPU was given up */
+	__u64 removals;
+	/* 0x28: zero */
+	__u8 reserved_28[24];
+	/* 0x40: interrupts per vector that are nobody's */
+	__u32 stray[256];
+};
+
+/* One CPU to everyone: how it started, what happened, its last fault. */
+struct sidecar_diagnostic_page {
+	/* 0x0: how the CPU started */
+	struct sidecar_boot_record boot;
+	/* 0x80: its last fault */
+	struct sidecar_fault_record fault;
+	/* 0x180: what happened */
+	struct sidecar_counters counters;
+	/* 0x5c0: zero */
+	__u8 reserved_5c0[2624];
+};
+
+/* One CPU to everyone: its log. */
+struct sidecar_log_ring {
+	/* 0x0: bytes ever written; the next one goes to text[written % 4080] */
+	__u64 written;
+	/* 0x8: zero */
+	__u64 reserved_8;
+	/* 0x10: lines, each ended by a line feed; the oldest may be cut */
+	__u8 text[4080];
+};
+
+/* Driver to one CPU; user space never maps it. */
+struct sidecar_privileged_page {
+	/* 0x0: ABI_VERSION of the sidecar, written on arrival */
+	__u32 abi_version;
+	/* 0x4: zero */
+	__u32 reserved_4;
+	/* 0x8: ABI hash of the sidecar, written on arrival */
+	__u64 abi_hash;
+	/* 0x10: restarts that the driver has ordered; logged by the arriving CPU */
+	__u64 restart_count;
+	/* 0x18: zero: guest memory and doorbells will stand here */
+	__u8 reserved_18[4072];
+};
+
+/* Shim to driver and tools: where everything is. Ref: ACPI 5.2.6 for the header. */
+struct sidecar_sdcr {
+	/* 0x0: AcpiHeader with signature SDCR */
+	__u8 header[36];
+	/* 0x24: ABI_VERSION */
+	__u32 abi_version;
+	/* 0x28: ABI hash */
+	__u64 abi_hash;
+	/* 0x30: SdcrNode entries */
+	__u32 node_count;
+	/* 0x34: their offset in the table */
+	__u32 node_offset;
+	/* 0x38: CpuMapEntry entries, every CPU of the machine */
+	__u32 cpu_count;
+	/* 0x3c: their offset in the table */
+	__u32 cpu_offset;
+	/* 0x40: page for SIPI, by which a CPU comes back */
+	__u64 trampoline_pa;
+	/* 0x48: physical address of the sidecar image */
+	__u64 image_pa;
+	/* 0x50: its bytes */
+	__u64 image_bytes;
+	/* 0x58: RelayPage, 0 where Linux runs */
+	__u64 relay_pa;
+	/* 0x60: TSC ticks per millisecond */
+	__u32 tsc_khz;
+	/* 0x64: CPUs that did not start */
+	__u32 missing_count;
+	/* 0x68: TSC at the shim's entry */
+	__u64 shim_entry_tsc;
+	/* 0x70: TSC when the sidecar was called */
+	__u64 sidecar_entry_tsc;
+	/* 0x78: TSC before the first INIT */
+	__u64 first_init_tsc;
+	/* 0x80: TSC when the last CPU was idle */
+	__u64 all_idle_tsc;
+	/* 0x88: TSC when the shim was done */
+	__u64 hand_over_tsc;
+};
+
+/* One node in the SDCR table. */
+struct sidecar_sdcr_node {
+	/* 0x0: control page */
+	__u64 control_pa;
+	/* 0x8: shared pages: command and register page of each CPU */
+	__u64 shared_pa;
+	/* 0x10: private pages, PRIVATE_PAGES of each CPU */
+	__u64 private_pa;
+	/* 0x18: bytes of the node's memory, from the control page on */
+	__u64 memory_bytes;
+	/* 0x20: Linux number of the first CPU */
+	__u32 base_cpu;
+	/* 0x24: CPUs */
+	__u32 cpu_count;
+	/* 0x28: proximity domain of its CPUs */
+	__u32 numa_node;
+	/* 0x2c: proximity domain of its memory */
+	__u32 memory_numa_node;
+};
+
+/*
+ * Sidecar to arriving CPUs and tools: read by any number of CPUs at once, written once, before
+ * the first INIT.
+ */
+struct sidecar_trampoline_page {
+	/* 0x0: the trampoline, entered by SIPI at offset 0 in real mode */
+	__u8 code[3584];
+	/* 0xe00: null, 64-bit code, data, unused */
+	__u64 gdt[4];
+	/* 0xe20: pseudo-descriptor for LGDT: limit */
+	__u16 gdt_limit;
+	/* 0xe22: pseudo-descriptor: base bits 0 to 15 */
+	__u16 gdt_base_low;
+	/* 0xe24: pseudo-descriptor: base bits 16 to 31 */
+	__u16 gdt_base_high;
+	/* 0xe26: zero */
+	__u16 reserved_e26;
+	/* 0xe28: far pointer to the 64-bit part: offset */
+	__u32 long_mode_offset;
+	/* 0xe2c: far pointer: selector */
+	__u16 long_mode_selector;
+	/* 0xe2e: zero */
+	__u16 reserved_e2e;
+	/* 0xe30: root of the transition page tables, below 4 GiB */
+	__u64 transition_cr3;
+	/* 0xe38: virtual address of `arrive` in the image */
+	__u64 arrive_va;
+	/* 0xe40: zero */
+	__u8 reserved_e40[192];
+	/* 0xf00: TRAMPOLINE_MAGIC: the anchor by which a tool finds everything */
+	__u64 magic;
+	/* 0xf08: ABI_VERSION of the sidecar */
+	__u32 abi_version;
+	/* 0xf0c: zero */
+	__u32 reserved_f0c;
+	/* 0xf10: ABI hash of the sidecar */
+	__u64 abi_hash;
+	/* 0xf18: physical address of the SDCR table */
+	__u64 sdcr_pa;
+	/* 0xf20: zero */
+	__u8 reserved_f20[224];
+};
+
+/* One part of the boot bundle. */
+struct sidecar_bundle_part {
+	/* 0x0: what it is */
+	__u32 kind;
+	/*
+	 * 0x4: sum of the part's little-endian u32 words, padded with zeros to a multiple of 4,
+	 * modulo 2^32
+	 */
+	__u32 checksum;
+	/* 0x8: from the bundle's start, page aligned */
+	__u64 offset;
+	/* 0x10: bytes */
+	__u64 size;
+};
+
+/* Host tools to shim: head of the boot bundle, which QEMU loads by -initrd. */
+struct sidecar_bundle {
+	/* 0x0: BUNDLE_MAGIC */
+	__u64 magic;
+	/* 0x8: ABI_VERSION of the builder */
+	__u32 abi_version;
+	/* 0xc: valid entries of parts, 1 to 8 */
+	__u32 part_count;
+	/* 0x10: ABI hash of the builder */
+	__u64 abi_hash;
+	/* 0x18: size of the whole bundle */
+	__u64 total_bytes;
+	/* 0x20: the parts */
+	struct sidecar_bundle_part parts[8];
+	/* 0xe0: zero */
+	__u8 reserved_e0[3872];
+};
+
+/* Host and the shim's relay: interrupt commands to send on the host's behalf. */
+struct sidecar_relay_page {
+	/* 0x0: RELAY_MAGIC, written by the shim */
+	__u64 magic;
+	/* 0x8: RelayFlags, written by the shim */
+	__u32 flags;
+	/* 0xc: vector on the boot CPU that the shim counts, written by the shim */
+	__u32 response_vector;
+	/* 0x10: x2APIC id of the boot CPU, written by the shim */
+	__u32 bsp_apic_id;
+	/* 0x14: ring entries consumed, modulo 2^32, written by the shim */
+	__u32 tail;
+	/* 0x18: response interrupts taken, written by the shim */
+	__u64 responses;
+	/* 0x20: interrupts of the kick UART, written by the shim */
+	__u64 wakeups;
+	/* 0x28: zero */
+	__u8 reserved_28[24];
+	/* 0x40: ring entries produced, modulo 2^32, written by the host */
+	__u32 head;
+	/* 0x44: zero */
+	__u8 reserved_44[60];
+	/* 0x80: x2APIC ICR values to send, written by the host */
+	__u64 ring[256];
+	/* 0x880: zero */
+	__u8 reserved_880[1920];
+};
+
+/*
+ * Every change that a status byte may make: X(old, new, party, primitive), by names of CpuStatus
+ * and Party.
+ */
+#define SIDECAR_CPU_TRANSITIONS(X) \
+	/* boot, before the first INIT, for every CPU to be started */ \
+	X(REMOVED, RUN, SIDECAR_BSP, store) \
+	/* the CPU did not arrive: its claim is revoked */ \
+	X(RUN, REMOVED, SIDECAR_BSP, cmpxchg) \
+	/* arrival or command finished */ \
+	X(RUN, IDLE, SIDECAR_CPU, cmpxchg) \
+	/* command finished after it was cancelled */ \
+	X(STOP, IDLE, SIDECAR_CPU, cmpxchg) \
+	/* start a command */ \
+	X(IDLE, RUN, DRIVER, cmpxchg) \
+	/* cancel the command */ \
+	X(RUN, STOP, DRIVER, cmpxchg) \
+	/* Linux wants the CPU */ \
+	X(IDLE, REMOVE, DRIVER, cmpxchg) \
+	/* torn down, halted for Linux's INIT */ \
+	X(REMOVE, REMOVED, SIDECAR_CPU, cmpxchg) \
+	/* fault in arrival or in a command */ \
+	X(RUN, FAULTED, SIDECAR_CPU, cmpxchg) \
+	/* fault in a cancelled command */ \
+	X(STOP, FAULTED, SIDECAR_CPU, cmpxchg) \
+	/* NMI, machine check or fault while parked */ \
+	X(IDLE, FAULTED, SIDECAR_CPU, cmpxchg) \
+	/* fault while tearing down */ \
+	X(REMOVE, FAULTED, SIDECAR_CPU, cmpxchg) \
+	/* restart; INIT-SIPI to the trampoline follows */ \
+	X(FAULTED, RUN, DRIVER, cmpxchg) \
+	/* Linux takes a faulted CPU: INIT makes that safe */ \
+	X(FAULTED, REMOVED, DRIVER, cmpxchg) \
+	/* return of a CPU; INIT-SIPI to the trampoline follows */ \
+	X(REMOVED, RUN, DRIVER, cmpxchg) \
+	/* restart of a CPU that ignored a cancel, after INIT */ \
+	X(STOP, RUN, DRIVER, cmpxchg) \
+	/* restart of a CPU that ignored a removal, after INIT */ \
+	X(REMOVE, RUN, DRIVER, cmpxchg) \
+	/* end */
+
+/* Is old -> new by party in the table? */
+static inline int sidecar_cpu_transition_allowed(__u8 old, __u8 new_status,
+						 enum sidecar_party party)
+{
+#define SIDECAR_TRANSITION_MATCHES(o, n, p, primitive) \
+	|| (old == SIDECAR_CPU_STATUS_##o && new_status == SIDECAR_CPU_STATUS_##n && \
+	    party == SIDECAR_PARTY_##p)
+	return 0 SIDECAR_CPU_TRANSITIONS(SIDECAR_TRANSITION_MATCHES);
+#undef SIDECAR_TRANSITION_MATCHES
+}
+
+#define SIDECAR_TABLE_ENTRIES 512
+#define SIDECAR_PAGES_PER_CPU (SIDECAR_PRIVATE_PAGES + SIDECAR_SHARED_PAGES)
+
+/* Bytes of node memory: control page, shared pages, private pages, tables of the window onto it. */
+static inline __u64 sidecar_required_memory(__u32 cpu_count)
+{
+	__u64 pages = 1 + (__u64)SIDECAR_PAGES_PER_CPU * cpu_count;
+
+	pages += (pages + SIDECAR_TABLE_ENTRIES - 1) / SIDECAR_TABLE_ENTRIES;
+	return pages * SIDECAR_PAGE_SIZE;
+}
+
+/* Physical address of a shared page of the node's CPU number index. */
+static inline __u64 sidecar_shared_pa(__u64 memory_base, __u32 index, enum sidecar_shared_page page)
+{
+	return memory_base +
+	       (1 + (__u64)SIDECAR_SHARED_PAGES * index + page) * SIDECAR_PAGE_SIZE;
+}
+
+/* Physical address of a private page of the node's CPU number index. */
+static inline __u64 sidecar_private_pa(__u64 memory_base, __u32 cpu_count, __u32 index,
+				       enum sidecar_private_page page)
+{
+	return memory_base + (1 + (__u64)SIDECAR_SHARED_PAGES * cpu_count +
+			      (__u64)SIDECAR_PRIVATE_PAGES * index + page) * SIDECAR_PAGE_SIZE;
+}
+
+#endif /* SIDECAR_ABI_H */

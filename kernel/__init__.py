@@ -1,0 +1,18 @@
+"""The sidecar kernel: the life of a CPU, in the names of its routines. No code here.
+
+On the boot CPU, once, called by the shim (`entry`): `relocate_image`, `check_params`, `map_image`, `map_transition`,
+`prepare_nodes`, `install_trampoline`; then `fan_out` starts the first CPUs and `wait_for_all` waits for the last.
+
+On every other CPU, at each arrival: INIT and SIPI bring it to `trampoline` in real mode, which goes to 64-bit mode and
+`arrive`: find yourself, rebuild your own page tables, `load_descriptors`; then `prepare_cpu`: `scrub_state`,
+`enable_x2apic`, `fan_out` to help start the others, `reset_vp`, `reset_pages`; `finish` sets the status to IDLE.
+
+From then on it sits in `park`: halted until the status byte in the control page says otherwise. RUN and STOP lead to
+`execute`, which takes a command from the command page and ends in `finish`; REMOVE leads to `remove`. An interrupt is
+`request`, `spurious` or `stray` and returns to `park`. A fault anywhere goes through `fault_entry`, which records it,
+sets FAULTED, raises attention and ends in `halt_forever`; INIT and SIPI bring the CPU back to `trampoline`.
+
+Which file: entry, params, image_map, nodes (the boot CPU); trampoline, arrive, descriptors, scrub, apic, fan_out
+(arrival); park, registers, provoke, remove, log (service); interrupts, faults. `common/` is shared with the shim.
+Who may change which byte in which state: `layout/control.py`; what is mapped where: `layout/address_map.py`.
+"""

@@ -1,0 +1,177 @@
+"""Starting the other CPUs: every CPU that is up helps, one atomic counter per node says whose turn is next.
+
+`fan_out` runs on the BSP and on every arriving CPU at once; `wait_for_all` on the BSP alone.
+
+Ref: SDM vol. 3A, 9.4 (INIT-SIPI), 11.12.9 (x2APIC ICR, not serialising); OpenHCL sidecar, `init.rs` (fan-out).
+"""
+
+ATTEMPTS = 3
+
+
+def start_cpu() -> str:
+    """Send INIT and SIPI to one CPU. Modern CPUs need no delay between the two; a lost SIPI is sent again.
+
+    In: esi x2APIC id. Clobbers: rax, rcx, rdx. Interrupts: off. Stack: none.
+    """
+    return """
+    start_cpu:
+            mfence                                  # the ICR write must not pass the stores it announces
+            lfence
+            mov     ecx, Msr.X2APIC_ICR
+            mov     edx, esi
+            mov     eax, Icr.INIT
+            wrmsr
+            mov     eax, dword ptr [rip + startup_command]
+            wrmsr
+            ret
+    """
+
+
+def fan_out() -> str:
+    """Claim and start CPUs until none is left in any node.
+
+    In: rdi CPU map. Out: eax CPUs started. Clobbers: rcx, rdx, rsi, r8, r9. Interrupts: off. Stack: 16 bytes.
+    """
+    return """
+    fan_out:
+            push    rbx
+            xor     ebx, ebx
+            lea     r8, [rip + node_states]
+            mov     r9d, dword ptr [rip + node_count]
+    .node:  mov     eax, dword ptr [r8 + NodeState.next_vp]     # look first: the counter must not wrap
+            cmp     eax, dword ptr [r8 + NodeState.vp_count]
+            jae     .next
+            mov     eax, 1
+            lock xadd dword ptr [r8 + NodeState.next_vp], eax
+            cmp     eax, dword ptr [r8 + NodeState.vp_count]
+            jae     .next
+            add     eax, dword ptr [r8 + NodeState.base_vp]
+            shl     rax, 4                          # CpuMapEntry.SIZE
+            cmp     dword ptr [rdi + rax + CpuMapEntry.policy], CpuPolicy.SIDECAR
+            jne     .node
+            mov     esi, dword ptr [rdi + rax + CpuMapEntry.apic_id]
+            call    start_cpu
+            inc     ebx
+            jmp     .node
+    .next:  add     r8, NodeState.SIZE
+            dec     r9d
+            jne     .node
+            mov     eax, ebx
+            pop     rbx
+            ret
+    """
+
+
+def next_starting() -> str:
+    """Iterate over the CPUs whose status is RUN: started, but not yet idle.
+
+    In and out: r8 node state, r9d nodes left, r10d next index. In: r15 params.
+    Out: rax address of the status byte, esi x2APIC id; rax 0 at the end. Interrupts: off. Stack: none.
+    """
+    return """
+    next_starting:
+            test    r9d, r9d
+            je      .none
+            mov     rax, qword ptr [r8 + NodeState.memory_base]
+    .cpu:   cmp     r10d, dword ptr [r8 + NodeState.vp_count]
+            jae     .next
+            cmp     byte ptr [rax + r10 + ControlPage.cpu_status], CpuStatus.RUN
+            je      .found
+            inc     r10d
+            jmp     .cpu
+    .next:  add     r8, NodeState.SIZE
+            dec     r9d
+            xor     r10d, r10d
+            jmp     next_starting
+    .found: lea     rax, [rax + r10 + ControlPage.cpu_status]
+            mov     esi, dword ptr [r8 + NodeState.base_vp]
+            add     esi, r10d
+            shl     rsi, 4                          # CpuMapEntry.SIZE
+            add     rsi, qword ptr [r15 + SidecarParams.cpu_map_pa]
+            mov     esi, dword ptr [rsi + CpuMapEntry.apic_id]
+            inc     r10d
+            ret
+    .none:  xor     eax, eax
+            ret
+    """
+
+
+def wait_for_all() -> str:
+    """Wait until no CPU is RUN; start missing ones again, at last revoke their claims and report them by APIC id.
+
+    Each of the attempts ends when no CPU has arrived for start_timeout_ms, so the wait is bounded. A CPU that arrives
+    after its claim was revoked finds its status REMOVED and halts.
+    In: r15 params, r14 output. Out: output's counts and all_idle_tsc. Clobbers: rax, rcx, rdx, rsi, rbx, rbp, r8 to r13.
+    Interrupts: off. Stack: 8 bytes and those of its callees.
+    """
+    return f"""
+    wait_for_all:
+            mov     r13d, {ATTEMPTS}
+            mov     eax, dword ptr [r15 + SidecarParams.start_timeout_ms]
+            mov     r12d, dword ptr [r15 + SidecarParams.tsc_khz]
+            imul    r12, rax                        # ticks without progress that end an attempt
+    .attempt:
+            mov     ebp, -1                         # CPUs missing when last looked at
+    .poll:  call    first_starting
+            xor     ebx, ebx
+    .count: call    next_starting
+            test    rax, rax
+            je      .counted
+            inc     ebx
+            jmp     .count
+    .counted:
+            rdtsc
+            shl     rdx, 32
+            or      rax, rdx
+            test    ebx, ebx
+            je      .all
+            cmp     ebx, ebp
+            je      .same
+            mov     ebp, ebx
+            lea     r11, [rax + r12]                # deadline
+    .same:  cmp     rax, r11
+            jae     .late
+            pause
+            jmp     .poll
+    .late:  dec     r13d
+            je      .revoke
+            call    first_starting
+    .again: call    next_starting
+            test    rax, rax
+            je      .attempt
+            call    start_cpu
+            jmp     .again
+    .revoke:
+            call    first_starting
+    .missing:
+            call    next_starting
+            test    rax, rax
+            je      .attempts_over
+            mov     rdx, rax
+            mov     eax, CpuStatus.RUN
+            mov     ecx, CpuStatus.REMOVED
+            lock cmpxchg byte ptr [rdx], cl
+            jne     .missing                        # it has arrived after all
+            mov     eax, dword ptr [r14 + SidecarOutput.missing_count]
+            inc     dword ptr [r14 + SidecarOutput.missing_count]
+            dec     dword ptr [r14 + SidecarOutput.started_count]
+            cmp     eax, MISSING_LISTED
+            jae     .missing
+            mov     dword ptr [r14 + rax*4 + SidecarOutput.missing_apic_ids], esi
+            jmp     .missing
+    .attempts_over:
+            rdtsc
+            shl     rdx, 32
+            or      rax, rdx
+    .all:   mov     qword ptr [r14 + SidecarOutput.all_idle_tsc], rax
+            ret
+
+    first_starting:
+            lea     r8, [rip + node_states]
+            mov     r9d, dword ptr [rip + node_count]
+            xor     r10d, r10d
+            ret
+    """
+
+
+ROUTINES = (start_cpu, fan_out, next_starting, wait_for_all)

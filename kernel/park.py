@@ -1,0 +1,165 @@
+"""The park loop and the dispatch of commands: where a sidecar CPU spends its life.
+
+Runs on own tables and stack. The status byte alone says what to do; it is read again after every interrupt. Only here
+are interrupts open, between STI and HLT.
+
+Ref: SDM vol. 2B, STI (interrupt shadow), HLT; OpenHCL sidecar, `vp.rs`.
+"""
+
+
+def park() -> str:
+    """Halt until the status says otherwise.
+
+    In: own tables; any stack. Out: execute, remove, halt_forever. Interrupts: opened between STI and HLT.
+    """
+    return """
+    park:   lea     rsp, [rip + stack_end]
+            mov     ecx, dword ptr [rip + vp_globals + VpGlobals.node_cpu_index]
+            lea     rbx, [rip + control_page + ControlPage.cpu_status]
+            add     rbx, rcx                        # this CPU's status byte, also for execute and remove
+    .look:  movzx   eax, byte ptr [rbx]
+            cmp     eax, CpuStatus.IDLE
+            jne     .busy
+            sti
+            hlt
+            cli                                     # reached only if a handler returned here
+            jmp     .look
+    .busy:  cmp     eax, CpuStatus.RUN
+            je      execute
+            cmp     eax, CpuStatus.STOP
+            je      execute
+            cmp     eax, CpuStatus.REMOVE
+            je      remove
+            cmp     eax, CpuStatus.REMOVED
+            je      halt_forever                    # taken away without being asked: INIT is the only way back
+            cmp     eax, CpuStatus.FAULTED
+            je      halt_forever
+    unexpected_status:
+            ud2                                     # contained: the fault record shows the status
+    """
+
+
+def execute() -> str:
+    """Take the command out of the command page and run it.
+
+    In: rbx address of the status byte. Out: finish. Interrupts: off. Stack: 8 bytes and those of the command.
+    """
+    return """
+    execute:
+            inc     qword ptr [rip + diagnostic_page + DiagnosticPage.counters.commands]
+            rdtsc
+            mov     dword ptr [rip + command_page + CommandPage.start_tsc], eax
+            mov     dword ptr [rip + command_page + CommandPage.start_tsc + 4], edx
+            mov     byte ptr [rip + command_page + CommandPage.has_error], 0
+            mov     r12, qword ptr [rip + command_page + CommandPage.sequence]
+            mov     eax, dword ptr [rip + command_page + CommandPage.command]   # copied before it is looked at
+            mov     dword ptr [rip + command_page + CommandPage.command], SidecarCommand.NONE
+            mov     dword ptr [rip + vp_globals + VpGlobals.command], eax
+            cmp     dword ptr [rip + log_port], 0
+            jne     .log
+    .dispatch:
+            cmp     eax, SidecarCommand.NONE
+            je      .done
+            lea     rcx, [rip + commands]
+            cmp     eax, SidecarCommand.TRANSLATE_GVA
+            jbe     .known
+            cmp     eax, SidecarCommand.RAISE
+            jne     .unknown
+            call    raise_command
+            jmp     .done
+    .known: call    qword ptr [rcx + rax*8]
+    .done:  mov     qword ptr [rip + command_page + CommandPage.completed_sequence], r12
+            mov     dword ptr [rip + vp_globals + VpGlobals.command], SidecarCommand.NONE
+            rdtsc
+            mov     dword ptr [rip + command_page + CommandPage.end_tsc], eax
+            mov     dword ptr [rip + command_page + CommandPage.end_tsc + 4], edx
+            jmp     finish
+    .unknown:
+            push    rax
+            mov     rdx, rsp
+            lea     rsi, [rip + text_unknown_command]
+            call    command_error
+            pop     rax
+            jmp     .done
+    .log:   push    rax
+            sub     rsp, 16
+            mov     qword ptr [rsp], rax
+            mov     qword ptr [rsp + 8], r12
+            mov     rdx, rsp
+            lea     rsi, [rip + text_request]
+            call    log_line
+            add     rsp, 16
+            pop     rax
+            jmp     .dispatch
+
+            .section .data.rel.ro
+            .align  8
+    commands:                                       # by SidecarCommand
+            .quad   0, no_virtual_processor, get_vp_registers, set_vp_registers, no_virtual_processor
+            .section .rodata
+    text_unknown_command:
+            .asciz  "command %x is not known; expected 0 to 4 or 0x100"
+    text_request:
+            .asciz  "command %x, sequence %u"
+    """
+
+
+def finish() -> str:
+    """Give the CPU back: status to IDLE, then attention. Also the last step of an arrival.
+
+    Whatever else the status has become in the meantime, park deals with.
+    In: nothing. Out: park. Interrupts: off. Stack: 8 bytes.
+    """
+    return """
+    finish: mov     ecx, dword ptr [rip + vp_globals + VpGlobals.node_cpu_index]
+            lea     rbx, [rip + control_page + ControlPage.cpu_status]
+            add     rbx, rcx
+            mov     ecx, CpuStatus.IDLE
+            mov     eax, CpuStatus.RUN
+            lock cmpxchg byte ptr [rbx], cl         # releases everything written before
+            je      .idle
+            mov     eax, CpuStatus.STOP
+            lock cmpxchg byte ptr [rbx], cl
+            jne     park
+    .idle:  call    raise_attention
+            jmp     park
+    """
+
+
+def no_virtual_processor() -> str:
+    """Answer of RUN_VP and TRANSLATE_GVA while this kernel has no virtual processors.
+
+    In: eax command. Clobbers: as command_error. Interrupts: off. Stack: 8 bytes and those of command_error.
+    """
+    return """
+    no_virtual_processor:
+            push    rax
+            mov     rdx, rsp
+            lea     rsi, [rip + text_no_virtual_processor]
+            call    command_error
+            pop     rax
+            ret
+            .section .rodata
+    text_no_virtual_processor:
+            .asciz  "command %u: this kernel runs no virtual processors"
+    """
+
+
+def command_error() -> str:
+    """Put a sentence into the command page.
+
+    In: rsi template, rdx arguments. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 64 bytes.
+    """
+    return """
+    command_error:
+            lea     rdi, [rip + command_page + CommandPage.error.text]
+            mov     ecx, CommandPage.error.text.SIZE
+            call    format_text
+            mov     byte ptr [rip + command_page + CommandPage.error.length], al
+            mov     byte ptr [rip + command_page + CommandPage.has_error], 1
+            inc     qword ptr [rip + diagnostic_page + DiagnosticPage.counters.errors]
+            ret
+    """
+
+
+ROUTINES = (park, execute, finish, no_virtual_processor, command_error)

@@ -1,0 +1,151 @@
+"""The sidecar's virtual and node-physical address map: one table; slots, addresses and required memory follow from it.
+
+The image is mapped at IMAGE_VA on every CPU, the CPU's own pages 2 MiB above it. Arriving CPUs run for a moment on the
+shared transition tables, which map the image, the trampoline page and a window onto every node's memory, so that a
+CPU can rebuild its own tables whatever happened to them.
+
+Ref: OpenHCL sidecar, `arch/x86_64/mod.rs` (slots 3, 4, 6, 7, 511 are upstream's).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from sidecar.layout.abi import MAX_CPUS
+from sidecar.layout.params import CpuMapEntry
+from sidecar.layout.schema import PAGE_SIZE, LayoutError, register_enum
+
+IMAGE_VA = 0xFFFFFF8000000000
+TABLE_ENTRIES = 512
+LARGE_PAGE = PAGE_SIZE * TABLE_ENTRIES
+PER_CPU_VA = IMAGE_VA + LARGE_PAGE
+WINDOWS_VA = IMAGE_VA + 2 * LARGE_PAGE
+PML4_SLOT = 511
+"""Slot of IMAGE_VA in a PML4; in the PDPT below it is slot 0."""
+
+
+class PdSlot(IntEnum):
+    """Slots of the page directory that maps IMAGE_VA."""
+
+    IMAGE = 0
+    PER_CPU = 1
+    WINDOWS = 2
+    """First of the node windows, in the transition tables only."""
+
+
+WINDOW_SLOTS = TABLE_ENTRIES - PdSlot.WINDOWS
+
+CPU_MAP_PAGES = MAX_CPUS * CpuMapEntry.SIZE // PAGE_SIZE
+CPU_MAP_SLOT = TABLE_ENTRIES - CPU_MAP_PAGES
+"""The CPU map stands at the end of the image's 2 MiB, mapped by the image's page table."""
+
+IMAGE_MAX_BYTES = CPU_MAP_SLOT * PAGE_SIZE
+
+
+@register_enum
+class PrivatePage(IntEnum):
+    """A CPU's private pages, in the order in which they lie in node memory."""
+
+    PML4 = 0
+    PDPT = 1
+    PD = 2
+    PT = 3
+    STACK = 4
+    IST_STACKS = 5
+    GLOBALS = 6
+    PRIVILEGED = 7
+    DIAGNOSTIC = 8
+    LOG = 9
+
+
+@register_enum
+class SharedPage(IntEnum):
+    """A CPU's shared pages, in the order in which user space maps them."""
+
+    COMMAND = 0
+    REGISTER = 1
+
+
+PRIVATE_PAGES = len(PrivatePage)
+SHARED_PAGES = len(SharedPage)
+PAGES_PER_CPU = PRIVATE_PAGES + SHARED_PAGES
+
+
+class Source(IntEnum):
+    """Where the physical page of a mapping comes from."""
+
+    CONTROL = 0
+    SHARED = 1
+    PRIVATE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One page of a CPU's own 2 MiB: `symbol` names its address in the assembly; all are no-execute."""
+
+    symbol: str
+    slot: int
+    source: Source
+    index: int
+    writable: bool
+    doc: str
+
+    @property
+    def va(self) -> int:
+        return PER_CPU_VA + self.slot * PAGE_SIZE
+
+
+PER_CPU_MAP: tuple[Mapping, ...] = (
+    Mapping("own_page_table", 0, Source.PRIVATE, PrivatePage.PT, True, "the page table that holds these mappings"),
+    Mapping("command_page", 3, Source.SHARED, SharedPage.COMMAND, True, "CommandPage"),
+    Mapping("vp_globals", 4, Source.PRIVATE, PrivatePage.GLOBALS, True, "VpGlobals: GDT, TSS, VP registers"),
+    Mapping("control_page", 6, Source.CONTROL, 0, True, "ControlPage of the node"),
+    Mapping("register_page", 7, Source.SHARED, SharedPage.REGISTER, True, "register page"),
+    Mapping("privileged_page", 8, Source.PRIVATE, PrivatePage.PRIVILEGED, True, "PrivilegedPage"),
+    Mapping("diagnostic_page", 9, Source.PRIVATE, PrivatePage.DIAGNOSTIC, True, "DiagnosticPage"),
+    Mapping("log_page", 10, Source.PRIVATE, PrivatePage.LOG, True, "LogRing"),
+    Mapping("ist_stacks", 509, Source.PRIVATE, PrivatePage.IST_STACKS, True, "stacks of #DF, NMI, #MC; guard around"),
+    Mapping("stack", 511, Source.PRIVATE, PrivatePage.STACK, True, "stack; guard page below"),
+)
+
+_slots = [mapping.slot for mapping in PER_CPU_MAP]
+if len(set(_slots)) != len(_slots):
+    raise LayoutError(f"per-CPU slots overlap: {sorted(_slots)}")
+
+IST_STACK_BYTES = 0x500
+"""Bytes of each of the three interrupt stacks in their page."""
+
+
+def window_tables(cpu_count: int) -> int:
+    """Page tables that the window onto a node of `cpu_count` CPUs needs."""
+    return -(-(1 + PAGES_PER_CPU * cpu_count) // TABLE_ENTRIES)
+
+
+def required_memory(cpu_count: int) -> int:
+    """Bytes of node memory for `cpu_count` CPUs: control page, shared pages, private pages, window tables.
+
+    >>> required_memory(32) // PAGE_SIZE
+    386
+    """
+    return (1 + PAGES_PER_CPU * cpu_count + window_tables(cpu_count)) * PAGE_SIZE
+
+
+def shared_pa(memory_base: int, index: int, page: SharedPage = SharedPage.COMMAND) -> int:
+    """Physical address of a shared page of the node's CPU number `index`."""
+    return memory_base + (1 + SHARED_PAGES * index + page) * PAGE_SIZE
+
+
+def private_pa(memory_base: int, cpu_count: int, index: int, page: PrivatePage) -> int:
+    """Physical address of a private page of the node's CPU number `index`."""
+    return memory_base + (1 + SHARED_PAGES * cpu_count + PRIVATE_PAGES * index + page) * PAGE_SIZE
+
+
+def absolute_symbols() -> dict[str, int]:
+    """Addresses, relative to IMAGE_VA, of what lies outside the image and is referenced from its code."""
+    symbols = {mapping.symbol: mapping.va - IMAGE_VA for mapping in PER_CPU_MAP}
+    return symbols | {
+        "stack_end": symbols["stack"] + PAGE_SIZE,
+        "cpu_map": CPU_MAP_SLOT * PAGE_SIZE,
+        "node_windows": WINDOWS_VA - IMAGE_VA,
+    }

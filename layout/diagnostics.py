@@ -1,0 +1,127 @@
+"""What the sidecar tells everyone about a CPU and alone writes: boot record, fault record, counters, log ring."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sidecar.layout.parts import Array, Bytes, Int32ul, Int64ul, Struct
+from sidecar.layout.schema import PAGE_SIZE, Layout, register_enum
+
+
+@register_enum
+class BootPhase(IntEnum):
+    """Phases of an arrival, in order; each has its TSC stamp in BootRecord.stamps."""
+
+    TRAMPOLINE = 0
+    """First instruction in the trampoline, real mode."""
+    LONG_MODE = 1
+    """64-bit code of the image, on the transition tables."""
+    FOUND = 2
+    """The CPU found itself in the CPU map."""
+    MAPPED = 3
+    """Own page tables, stack, GDT, TSS and IDT are loaded."""
+    APIC = 4
+    """x2APIC enabled, state scrubbed."""
+    FAN_OUT = 5
+    """It has helped to start the others."""
+    IDLE = 6
+    """Status set to IDLE."""
+
+
+BootRecord = Layout(
+    "BootRecord",
+    Struct(
+        "arrivals" / Int64ul * "times the CPU came through the trampoline; 0: never, the pages are not yet initialised",
+        "apic_id" / Int32ul * "x2APIC id that CPUID leaf 0xB gave",
+        "linux_number" / Int32ul * "Linux number found in the CPU map",
+        "started_by_it" / Int32ul * "CPUs that this CPU started in its fan-out",
+        "reserved_14" / Int32ul * "zero",
+        "stamps" / Array(8, Int64ul) * "TSC per BootPhase of the last arrival; 0: not reached",
+        "reserved_58" / Bytes(40) * "zero",
+    ),
+    size=128,
+    doc="How a CPU started, last time.",
+)
+
+FaultRecord = Layout(
+    "FaultRecord",
+    Struct(
+        "count" / Int64ul * "faults of this CPU since boot; 0: the rest is not valid",
+        "tsc" / Int64ul * "TSC when the record was written",
+        "vector" / Int32ul * "exception vector",
+        "nested" / Int32ul * "1: the fault handler itself faulted; registers below rip and cr2 are not valid",
+        "error_code" / Int64ul * "error code, 0 for vectors without one",
+        "rip" / Int64ul * "virtual address of the instruction",
+        "cs" / Int64ul * "code segment",
+        "rflags" / Int64ul * "flags",
+        "rsp" / Int64ul * "stack pointer",
+        "ss" / Int64ul * "stack segment",
+        "cr0" / Int64ul * "control register 0",
+        "cr2" / Int64ul * "page-fault address",
+        "cr3" / Int64ul * "root of the page tables",
+        "cr4" / Int64ul * "control register 4",
+        "dr6" / Int64ul * "debug status",
+        "registers" / Array(16, Int64ul) * "rax rcx rdx rbx rsp rbp rsi rdi r8 to r15",
+        "status" / Int32ul * "CpuStatus when it happened",
+        "command" / Int32ul * "SidecarCommand being executed, 0 if none",
+        "reserved_f8" / Bytes(8) * "zero",
+    ),
+    size=256,
+    doc="The last contained fault of a CPU.",
+)
+
+Counters = Layout(
+    "Counters",
+    Struct(
+        "commands" / Int64ul * "commands executed",
+        "requests" / Int64ul * "request interrupts taken",
+        "spurious" / Int64ul * "spurious interrupts of the local APIC",
+        "errors" / Int64ul * "commands answered with an error",
+        "removals" / Int64ul * "times the CPU was given up",
+        "reserved_28" / Bytes(24) * "zero",
+        "stray" / Array(256, Int32ul) * "interrupts per vector that are nobody's",
+    ),
+    size=0x440,
+    doc="What happened on a CPU since boot.",
+)
+
+DiagnosticPage = Layout(
+    "DiagnosticPage",
+    Struct(
+        "boot" / BootRecord.struct * "how the CPU started",
+        "fault" / FaultRecord.struct * "its last fault",
+        "counters" / Counters.struct * "what happened",
+        "reserved_5c0" / Bytes(PAGE_SIZE - 0x5C0) * "zero",
+    ),
+    size=PAGE_SIZE,
+    align=PAGE_SIZE,
+    doc="One CPU to everyone: how it started, what happened, its last fault.",
+)
+
+LOG_TEXT_BYTES = PAGE_SIZE - 16
+
+LogRing = Layout(
+    "LogRing",
+    Struct(
+        "written" / Int64ul * "bytes ever written; the next one goes to text[written % 4080]",
+        "reserved_8" / Int64ul * "zero",
+        "text" / Bytes(LOG_TEXT_BYTES) * "lines, each ended by a line feed; the oldest may be cut",
+    ),
+    size=PAGE_SIZE,
+    align=PAGE_SIZE,
+    doc="One CPU to everyone: its log.",
+)
+
+PrivilegedPage = Layout(
+    "PrivilegedPage",
+    Struct(
+        "abi_version" / Int32ul * "ABI_VERSION of the sidecar, written on arrival",
+        "reserved_4" / Int32ul * "zero",
+        "abi_hash" / Int64ul * "ABI hash of the sidecar, written on arrival",
+        "restart_count" / Int64ul * "restarts that the driver has ordered; logged by the arriving CPU",
+        "reserved_18" / Bytes(PAGE_SIZE - 0x18) * "zero: guest memory and doorbells will stand here",
+    ),
+    size=PAGE_SIZE,
+    align=PAGE_SIZE,
+    doc="Driver to one CPU; user space never maps it.",
+)

@@ -1,0 +1,64 @@
+"""What only the sidecar reads and writes: per-CPU globals and its view of the nodes; shown by dumps, promised to none.
+
+Ref: SDM vol. 3A, 8.7 (64-bit TSS).
+"""
+
+from __future__ import annotations
+
+from sidecar.layout.command import VP_REGISTERS
+from sidecar.layout.parts import Array, Bytes, Int16ul, Int32ul, Int64ul, Struct
+from sidecar.layout.schema import PAGE_SIZE, Layout
+
+Tss = Layout(
+    "Tss",
+    Struct(
+        "reserved_0" / Int32ul * "zero",
+        "rsp" / Bytes(24) * "RSP0 to RSP2, unused: there is no ring 3",
+        "reserved_1c" / Bytes(8) * "zero",
+        "ist" / Bytes(56) * "IST1 to IST7; u64 each, not naturally aligned",
+        "reserved_5c" / Bytes(10) * "zero",
+        "io_map_base" / Int16ul * "offset of the I/O permission map: beyond the limit, none",
+    ),
+    size=104,
+    align=4,
+    doc="64-bit task-state segment.",
+)
+
+VP_REGISTER_COUNT = len(VP_REGISTERS)
+
+VpGlobals = Layout(
+    "VpGlobals",
+    Struct(
+        "linux_number" / Int32ul * "Linux number of this CPU",
+        "node_cpu_index" / Int32ul * "index in its node",
+        "apic_id" / Int32ul * "x2APIC id",
+        "node_index" / Int32ul * "index of its node",
+        "gdt" / Array(8, Int64ul) * "null, 64-bit code, data, TSS (two entries), unused, a not-present segment, unused",
+        "reserved_50" / Bytes(6) * "zero",
+        "gdt_limit" / Int16ul * "pseudo-descriptor for LGDT: limit",
+        "gdt_base" / Int64ul * "pseudo-descriptor: base",
+        "tss" / Tss.struct * "task state: the interrupt stacks",
+        "command" / Int32ul * "SidecarCommand being executed, 0 if none",
+        "reserved_cc" / Int32ul * "zero",
+        "registers" / Array(VP_REGISTER_COUNT, Int64ul) * "virtual processor's state, in the order of VP_REGISTERS",
+        "reserved_1e8" / Bytes(PAGE_SIZE - 0x1E8) * "zero",
+    ),
+    size=PAGE_SIZE,
+    align=PAGE_SIZE,
+    doc="One CPU's private globals page.",
+)
+
+NodeState = Layout(
+    "NodeState",
+    Struct(
+        "base_vp" / Int32ul * "Linux number of the first CPU",
+        "vp_count" / Int32ul * "CPUs",
+        "next_vp" / Int32ul * "index that the next helper claims, by lock xadd",
+        "reserved_c" / Int32ul * "zero",
+        "memory_base" / Int64ul * "physical address of the node's memory",
+        "window_va" / Int64ul * "where the transition tables map it",
+        "reserved_20" / Bytes(32) * "zero: one cache line per node",
+    ),
+    size=64,
+    doc="A node as the sidecar's boot code keeps it.",
+)

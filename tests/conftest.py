@@ -1,0 +1,107 @@
+"""What may run, what a skip means, and where a test keeps its files.
+
+The variable SIDECAR_BOOT has three states:
+
+    unset   run what can run: without a fitting QEMU the tests in tests/boot are skipped
+    0       boot nothing
+    1       everything must run: a skip is a failure
+
+A test that starts a machine takes the fixture `run_directory`; what it leaves there stays until its next run, and the
+report of a failed test names it.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from sidecar.errors import UserError
+from sidecar.qemu.executable import find_qemu
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN_DIRECTORIES = ROOT / "build" / "tests"
+BOOT = os.environ.get("SIDECAR_BOOT")
+MUST_RUN = BOOT == "1"
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if MUST_RUN or "CI" in os.environ else "default")
+
+
+def pytest_configure() -> None:
+    if BOOT not in (None, "0", "1"):
+        raise pytest.UsageError(f"SIDECAR_BOOT is {BOOT!r}; it may be unset, 0 or 1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = why_no_boot()
+    for item in items:
+        if reason is not None and boots(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        for mark in item.iter_markers("needs"):
+            absent = [program for program in mark.args if shutil.which(program) is None]
+            if absent:
+                item.add_marker(pytest.mark.skip(reason=f"not on PATH: {', '.join(absent)} (make setup)"))
+
+
+def boots(item: pytest.Item) -> bool:
+    return bool({"boot", "campaign"} & set(item.path.relative_to(ROOT).parts[1:-1]))
+
+
+def why_no_boot() -> str | None:
+    """The reason to skip the tests that boot, or None; they are never skipped where they must run."""
+    if BOOT == "0":
+        return "SIDECAR_BOOT=0"
+    if MUST_RUN:
+        return None
+    try:
+        find_qemu().require_x2apic_under_tcg()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if MUST_RUN:
+        forbid_skip(report)
+    directory = getattr(item, "funcargs", {}).get("run_directory")
+    if report.failed and directory is not None:
+        report.sections.append(("files of this test", str(directory)))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if MUST_RUN:
+        forbid_skip(report)
+    return report
+
+
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turns a skip into a failure. An expected failure also reports as skipped, and stays."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason: Any = report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, although SIDECAR_BOOT=1: {reason[2] if isinstance(reason, tuple) else reason}"
+
+
+@pytest.fixture
+def run_directory(request: pytest.FixtureRequest) -> Path:
+    """An empty directory for the files of this test, kept after it."""
+    path = request.path.relative_to(ROOT / "tests").with_suffix("")
+    directory = RUN_DIRECTORIES / path / re.sub(r"[^\w.-]+", "-", request.node.name)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory

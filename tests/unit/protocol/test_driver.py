@@ -1,0 +1,372 @@
+"""The driver's role against simulated CPUs: whose turn it is, who may use a CPU, what it says when something is wrong."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sidecar.layout import ControlPage, CpuStatus, RaiseKind, SidecarCommand
+from sidecar.layout.x86 import Icr, Vector
+from sidecar.protocol.commands import Cpu, raise_request
+from sidecar.protocol.driver import PageDriver
+from sidecar.protocol.errors import (
+    CommandTimeout,
+    CpuAway,
+    CpuBusy,
+    CpuFaulted,
+    CpuLost,
+    NoSuchCpu,
+    NothingRuns,
+    ProtocolError,
+)
+from sidecar.protocol.scan import Finished
+from sidecar.protocol.slot import DriverState
+from tests.support.simulated_sidecar import RIP_OF_FAULTS, SimulatedSidecar
+
+WAIT = raise_request(RaiseKind.WAIT_FOR_STOP)
+SPIN = raise_request(RaiseKind.SPIN)
+
+
+@pytest.fixture
+def sidecar() -> Iterator[SimulatedSidecar]:
+    with SimulatedSidecar((4, 3)) as simulated:
+        yield simulated
+
+
+@pytest.fixture
+def driver(sidecar: SimulatedSidecar) -> Iterator[PageDriver]:
+    with PageDriver(sidecar) as attached:
+        yield attached
+
+
+def test_attach_writes_the_response_pair_and_detach_zeroes_it(sidecar: SimulatedSidecar) -> None:
+    def pairs() -> list[int]:
+        return [cpu.response.load() for number, cpu in sidecar.cpus.items() if cpu.index == 0]
+
+    with PageDriver(sidecar) as driver:
+        assert pairs() == [0x55_0000_0077] * 2
+        driver.run(1)
+        assert sidecar.cpus[1].responses == 1
+    assert pairs() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("abi_version", 9, r"node 1 at 0x\w+: abi_version is 0x9, expected 0x1"),
+        ("abi_hash", 0xBAD, r"node 1 at 0x\w+: abi_hash is 0xbad, expected 0x\w+"),
+        ("base_cpu", 5, r"node 1 at 0x\w+: base_cpu is 0x5, expected 0x4"),
+        ("cpu_count", 2, r"node 1 at 0x\w+: cpu_count is 0x2, expected 0x3"),
+    ],
+)
+def test_a_foreign_control_page_is_refused(sidecar: SimulatedSidecar, field: str, value: int, complaint: str) -> None:
+    place = ControlPage.field(field)
+    page = sidecar.view(sidecar.nodes[1].control_pa, 4096)
+    page[place.offset : place.offset + place.size] = value.to_bytes(place.size, "little")
+    with pytest.raises(ProtocolError, match=complaint):
+        PageDriver(sidecar)
+
+
+def test_a_cpu_that_arrived_with_another_apic_id_is_refused(sidecar: SimulatedSidecar) -> None:
+    sidecar.apic_ids[2] = 0x999
+    with pytest.raises(ProtocolError, match=r"CPU 2 \(APIC id 0x999, .*\) arrived as CPU 2 with APIC id 0x102"):
+        PageDriver(sidecar)
+
+
+def test_run_sends_the_request_vector_to_the_apic_id(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    driver.run(5)
+    assert sidecar.sent == [0x105 << 32 | Icr.FIXED | 0x20]
+    assert (driver.state(5), driver.status(5)) == (DriverState.AVAIL, CpuStatus.IDLE)
+
+
+def test_numbers_are_shown_side_by_side(driver: PageDriver) -> None:
+    assert str(driver.numbers(6)) == "CPU 6 (APIC id 0x106, node 1, index 2)"
+    with pytest.raises(NoSuchCpu, match="CPU 7 is in no sidecar node; there are 7 CPUs in 2 nodes"):
+        driver.run(7)
+
+
+def test_a_base_cpu_is_linuxs(driver: PageDriver) -> None:
+    with pytest.raises(CpuAway, match="CPU 4 .*was removed or is run by Linux"):
+        driver.run(4)
+    with pytest.raises(CpuAway, match="Linux keeps it"):
+        driver.give_back(4)
+
+
+# --- ownership ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_claimed_cpu_serves_its_owner_alone(driver: PageDriver) -> None:
+    mine, other = object(), object()
+    driver.claim(1, mine)
+    driver.run(1, owner=mine)
+    for use in (driver.run, driver.start, driver.stop, driver.remove, driver.restart, driver.give_back, driver.wait):
+        with pytest.raises(CpuBusy, match="CPU 1 .*is claimed by another owner"):
+            use(1, owner=other)
+    with pytest.raises(CpuBusy, match="not claimed by who releases it"):
+        driver.release(1, other)
+    driver.release(1, mine)
+    driver.run(1)
+
+
+def test_a_claim_is_not_given_twice(driver: PageDriver) -> None:
+    mine = object()
+    driver.claim(1, mine)
+    for owner in (mine, object()):
+        with pytest.raises(CpuBusy, match="already claimed"):
+            driver.claim(1, owner)
+
+
+def test_a_running_cpu_is_neither_claimed_nor_released(driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    cpu.claim()
+    run = cpu.start(SidecarCommand.RAISE, WAIT)
+    with pytest.raises(CpuBusy, match="cannot be released: it is running"):
+        cpu.release()
+    run.stop()
+    run.wait()
+    cpu.release()
+    run = cpu.start(SidecarCommand.RAISE, WAIT)
+    with pytest.raises(CpuBusy, match="cannot be claimed: it is running"):
+        driver.claim(1, object())
+    run.stop()
+    run.wait()
+
+
+# --- asynchronous runs -------------------------------------------------------------------------------------------------
+
+
+def test_finished_tells_each_run_once(driver: PageDriver) -> None:
+    for number in (1, 2, 5):
+        driver.start(number)
+    told: list[Finished] = []
+    while len(told) < 3:
+        found = driver.finished(seconds=5)
+        assert found
+        told += found
+    assert sorted(run.cpu for run in told) == [1, 2, 5]
+    assert {run.status for run in told} == {CpuStatus.IDLE}
+    assert driver.finished(seconds=0.02) == []
+    driver.run(1)
+
+
+def test_finished_hands_out_as_many_as_asked_for(driver: PageDriver) -> None:
+    driver.start(1)
+    driver.start(2)
+    deadline = time.monotonic() + 5
+    while driver.status(1) != CpuStatus.IDLE or driver.status(2) != CpuStatus.IDLE:
+        assert time.monotonic() < deadline
+    assert len(driver.finished(seconds=5, limit=1)) == 1
+    assert DriverState.STOPPED in (driver.state(1), driver.state(2))
+    assert len(driver.finished(seconds=5, limit=1)) == 1
+
+
+def test_a_waited_for_run_is_not_told_again(driver: PageDriver) -> None:
+    driver.start(1)
+    driver.wait(1)
+    assert driver.finished(seconds=0.02) == []
+    with pytest.raises(NothingRuns, match=r"CPU 1 .*no run was started, it is available"):
+        driver.wait(1)
+
+
+def test_stop_ends_a_run_that_waits_for_it(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    run = Cpu(driver, 1).start(SidecarCommand.RAISE, WAIT)
+    assert driver.finished(seconds=0.02) == []
+    assert run.stop()
+    assert driver.state(1) in (DriverState.STOPPING, DriverState.STOPPED)
+    run.wait()
+    assert not run.stop()
+    assert sidecar.kinds_sent(1) == [Icr.FIXED] * 2
+
+
+def test_stop_where_nothing_runs_is_legal(driver: PageDriver) -> None:
+    assert not driver.stop(1)
+    assert driver.status(1) == CpuStatus.IDLE
+
+
+def test_cancel_before_the_cpu_has_looked(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    sidecar.cpus[1].hold.clear()
+    run = cpu.start(SidecarCommand.RAISE, WAIT)
+    assert run.stop()
+    assert driver.status(1) == CpuStatus.STOP
+    assert driver.finished(seconds=0.02) == []
+    sidecar.cpus[1].hold.set()
+    run.wait()
+    cpu.none()
+
+
+def test_a_synchronous_run_can_be_stopped_by_another_thread(driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    stopper = threading.Timer(0.05, cpu.stop)
+    stopper.start()
+    cpu.execute(SidecarCommand.RAISE, WAIT, seconds=10)
+    stopper.join()
+    assert driver.state(1) is DriverState.AVAIL
+
+
+def test_a_busy_cpu_is_not_started(driver: PageDriver) -> None:
+    run = Cpu(driver, 1).start(SidecarCommand.RAISE, WAIT)
+    prepared: list[int] = []
+    with pytest.raises(CpuBusy, match=r"CPU 1 .*is running"):
+        driver.run(1, prepare=lambda: prepared.append(1))
+    with pytest.raises(CpuBusy, match="is running"):
+        driver.remove(1)
+    assert prepared == []
+    run.stop()
+    run.wait()
+
+
+def test_a_failing_preparation_leaves_the_cpu_available(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    def fail() -> None:
+        raise RuntimeError("no data")
+
+    with pytest.raises(RuntimeError, match="no data"):
+        driver.run(1, prepare=fail)
+    assert (driver.state(1), sidecar.sent) == (DriverState.AVAIL, [])
+
+
+# --- faults, time-outs, restarts ---------------------------------------------------------------------------------------
+
+
+def test_a_fault_carries_its_record(driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    with pytest.raises(CpuFaulted) as caught:
+        cpu.raise_fault(RaiseKind.PAGE_FAULT, 0xABC000)
+    assert re.match(r"CPU 1 \(.*\) faulted: #PF \(vector 14\), .* cr2 0xabc000, in command 0x100; restart", str(caught.value))
+    fault = caught.value.fault
+    assert (fault.vector, fault.rip, fault.cr2, fault.count) == (Vector.PAGE_FAULT, RIP_OF_FAULTS, 0xABC000, 1)
+    with pytest.raises(CpuFaulted):
+        cpu.none()
+    cpu.restart()
+    cpu.none()
+    Cpu(driver, 2).none()
+
+
+def test_a_fault_while_parked_is_found_by_the_next_command(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    sidecar.cpus[2].fault(Vector.NMI)
+    with pytest.raises(CpuFaulted, match="NMI"):
+        driver.run(2)
+    driver.restart(2)
+    driver.run(2)
+
+
+def test_a_fault_in_a_started_run(driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    run = cpu.start(SidecarCommand.RAISE, raise_request(RaiseKind.DIVIDE_ERROR))
+    assert driver.finished(seconds=5) == [Finished(1, CpuStatus.FAULTED)]
+    with pytest.raises(CpuFaulted, match="#DE"):
+        run.wait()
+    cpu.restart()
+    cpu.none()
+
+
+def test_a_time_out_is_init_before_startup(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    with pytest.raises(CommandTimeout) as caught:
+        cpu.execute(SidecarCommand.RAISE, SPIN, seconds=0.05)
+    assert re.match(r"CPU 1 \(.*\) did not finish RAISE within 0.05 s, its status was RUN; it was restarted", str(caught.value))
+    assert caught.value.recovered
+    assert sidecar.kinds_sent(1) == [Icr.FIXED, Icr.INIT, Icr.STARTUP]
+    assert driver.pages(1).privileged.restart_count == 1
+    cpu.none()
+
+
+def test_a_time_out_of_a_cancelled_run(driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    run = cpu.start(SidecarCommand.RAISE, SPIN)
+    run.stop()
+    with pytest.raises(CommandTimeout, match="its status was STOP"):
+        run.wait(seconds=0.05)
+    cpu.none()
+
+
+def test_a_cpu_that_does_not_come_back_is_lost(
+    sidecar: SimulatedSidecar, driver: PageDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.protocol.recovery.ARRIVE_SECONDS", 0.05)
+    cpu = Cpu(driver, 1)
+    sidecar.cpus[1].deaf = True
+    with pytest.raises(CommandTimeout, match="did not finish NONE .*did not come back after INIT and STARTUP: lost") as caught:
+        cpu.none(seconds=0.05)
+    assert not caught.value.recovered
+    assert sidecar.kinds_sent(1) == [Icr.FIXED] + 3 * [Icr.INIT, Icr.STARTUP]
+    with pytest.raises(CpuLost, match="CPU 1 .*is lost"):
+        cpu.none()
+    with pytest.raises(CpuLost, match="did not come back"):
+        cpu.restart()
+    sidecar.cpus[1].deaf = False
+    cpu.restart()
+    cpu.none()
+
+
+def test_a_restart_abandons_a_run(driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    run = cpu.start(SidecarCommand.RAISE, SPIN)
+    cpu.restart()
+    with pytest.raises(NothingRuns):
+        run.wait(seconds=1)
+    assert driver.finished(seconds=0.02) == []
+    cpu.none()
+
+
+def test_a_restart_ends_a_wait_in_another_thread(driver: PageDriver) -> None:
+    cpu = Cpu(driver, 1)
+    run = cpu.start(SidecarCommand.RAISE, SPIN)
+    restarter = threading.Timer(0.05, cpu.restart)
+    restarter.start()
+    with pytest.raises(NothingRuns, match="ended by another wait or a restart"):
+        run.wait(seconds=10)
+    restarter.join()
+    cpu.none()
+
+
+# --- who has the CPU ---------------------------------------------------------------------------------------------------
+
+
+def test_remove_and_give_back(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    driver.remove(3)
+    assert (driver.state(3), driver.status(3)) == (DriverState.REMOVED, CpuStatus.REMOVED)
+    for use in (driver.run, driver.remove, driver.restart):
+        with pytest.raises(CpuAway):
+            use(3)
+    driver.give_back(3)
+    with pytest.raises(CpuBusy, match="is not removed, it is available"):
+        driver.give_back(3)
+    driver.run(3)
+    assert sidecar.kinds_sent(3) == [Icr.FIXED, Icr.INIT, Icr.STARTUP, Icr.FIXED]
+
+
+def test_a_faulted_cpu_is_removed_after_init(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    sidecar.cpus[3].fault(Vector.MACHINE_CHECK)
+    driver.remove(3)
+    assert (driver.status(3), sidecar.kinds_sent(3)) == (CpuStatus.REMOVED, [Icr.INIT])
+    driver.give_back(3)
+    driver.run(3)
+
+
+def test_a_removal_that_is_not_answered(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    sidecar.cpus[3].deaf = True
+    threading.Timer(0.15, lambda: setattr(sidecar.cpus[3], "deaf", False)).start()
+    with pytest.raises(CommandTimeout, match="did not finish REMOVE within 0.05 s, its status was REMOVE"):
+        driver.remove(3, seconds=0.05)
+    driver.run(3)
+
+
+def test_what_another_driver_left_running_needs_a_restart(sidecar: SimulatedSidecar) -> None:
+    left = Cpu(PageDriver(sidecar), 1)
+    left.start(SidecarCommand.RAISE, SPIN)
+    driver = PageDriver(sidecar)
+    with pytest.raises(CpuLost):
+        driver.run(1)
+    driver.restart(1)
+    driver.run(1)
+
+
+def test_a_status_outside_the_table(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
+    sidecar.cpus[1].deaf = True
+    assert sidecar.cpus[1].status.compare_exchange(CpuStatus.IDLE, 0x4D) == CpuStatus.IDLE
+    for use in (driver.run, driver.remove, driver.restart):
+        with pytest.raises(ProtocolError, match=r"CPU 1 .*its status is 0x4d \(unknown\)"):
+            use(1)
