@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0xfd058702957f296cULL
+#define SIDECAR_ABI_HASH 0xec35ab9dfcd48e23ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -115,7 +115,7 @@ enum sidecar_private_page {
 	SIDECAR_PRIVATE_PAGE_PD = 2,
 	SIDECAR_PRIVATE_PAGE_PT = 3,
 	SIDECAR_PRIVATE_PAGE_STACK = 4,
-	SIDECAR_PRIVATE_PAGE_IST_STACKS = 5,
+	SIDECAR_PRIVATE_PAGE_INTERRUPT = 5,
 	SIDECAR_PRIVATE_PAGE_GLOBALS = 6,
 	SIDECAR_PRIVATE_PAGE_PRIVILEGED = 7,
 	SIDECAR_PRIVATE_PAGE_DIAGNOSTIC = 8,
@@ -639,10 +639,7 @@ struct sidecar_trampoline_page {
 struct sidecar_bundle_part {
 	/* 0x0: what it is */
 	__u32 kind;
-	/*
-	 * 0x4: sum of the part's little-endian u32 words, padded with zeros to a multiple of 4,
-	 * modulo 2^32
-	 */
+	/* 0x4: sum of the part's u32 words, padded with zeros to a multiple of 4, modulo 2^32 */
 	__u32 checksum;
 	/* 0x8: from the bundle's start, page aligned */
 	__u64 offset;

@@ -16,7 +16,7 @@ def find_self(label: str) -> str:
 
     In: nothing. Out: r12 its CPU map entry, rbx its node's state, rbp its index in the node (zero-extended),
     r13d its x2APIC id, rsi the node's window. Jumps to halt_forever if it is not in the map.
-    Clobbers: rax, rcx, rdx, rdi.
+    Clobbers: rax, rcx, rdx.
     """
     return f"""
             mov     eax, Cpuid.TOPOLOGY
@@ -191,13 +191,11 @@ def prepare_cpu() -> str:
             {stamp("FAN_OUT", "rip + diagnostic_page")}
             call    reset_vp
             call    reset_pages
-            sub     rsp, 24
-            mov     eax, dword ptr [rip + vp_globals + VpGlobals.linux_number]
-            mov     qword ptr [rsp], rax
+            sub     rsp, 16
             mov     eax, dword ptr [rip + vp_globals + VpGlobals.apic_id]
-            mov     qword ptr [rsp + 8], rax
+            mov     qword ptr [rsp], rax
             mov     rax, qword ptr [rip + diagnostic_page + DiagnosticPage.boot.arrivals]
-            mov     qword ptr [rsp + 16], rax
+            mov     qword ptr [rsp + 8], rax
             lea     rsi, [rip + text_arrived]
             mov     rdx, rsp
             call    log_line
@@ -205,7 +203,7 @@ def prepare_cpu() -> str:
             jmp     finish                          # RUN -> IDLE, attention, park
             .section .rodata
     text_arrived:
-            .asciz  "CPU %u, APIC id %u: arrival %u"
+            .asciz  "APIC id %u: arrival %u"
     """
 
 

@@ -8,14 +8,14 @@ Ref: SDM vol. 3A, 3.4.5, 6.14 (64-bit interrupt gates, IST), 8.7 (64-bit TSS).
 
 from collections.abc import Mapping
 
-from sidecar.layout.address_map import IMAGE_VA, IST_STACK_BYTES, absolute_symbols
-from sidecar.layout.private import Tss, VpGlobals
+from sidecar.layout.address_map import IMAGE_VA, absolute_symbols
+from sidecar.layout.private import INTERRUPT_STACK_BYTES, InterruptPage, Tss
 from sidecar.layout.x86 import Descriptor, Gate, Ist, Selector, Vector
 
 IST_OF = {Vector.DOUBLE_FAULT: Ist.DOUBLE_FAULT, Vector.NMI: Ist.NMI, Vector.MACHINE_CHECK: Ist.MACHINE_CHECK}
 STUB_BYTES = 16
 IDT_BYTES = 256 * 16
-GLOBALS_VA = IMAGE_VA + absolute_symbols()["vp_globals"]
+PAGE_VA = IMAGE_VA + absolute_symbols()["interrupt_page"]
 
 
 def gdt() -> tuple[int, ...]:
@@ -24,9 +24,9 @@ def gdt() -> tuple[int, ...]:
     >>> [hex(entry) for entry in gdt()[:3]]
     ['0x0', '0x209b0000000000', '0xcf93000000ffff']
     """
-    base, limit = GLOBALS_VA + VpGlobals.tss, Tss.SIZE - 1
+    base, limit = PAGE_VA + InterruptPage.tss, Tss.SIZE - 1
     low = Descriptor.TSS_ATTRIBUTES | limit | (base & 0xFFFFFF) << 16 | (base >> 24 & 0xFF) << 56
-    entries = [0] * VpGlobals.gdt.COUNT
+    entries = [0] * InterruptPage.gdt.COUNT
     entries[Selector.CODE64 // 8] = Descriptor.CODE64
     entries[Selector.DATA // 8] = Descriptor.DATA
     entries[Selector.TSS // 8] = low
@@ -37,17 +37,17 @@ def gdt() -> tuple[int, ...]:
 
 def tss() -> bytes:
     """A CPU's TSS: three interrupt stacks in one page, no I/O permission map."""
-    page = IMAGE_VA + absolute_symbols()["ist_stacks"]
-    stacks = [page + IST_STACK_BYTES * ist for ist in Ist] + [0] * (7 - len(Ist))
+    ends = [PAGE_VA + InterruptPage.stacks + INTERRUPT_STACK_BYTES * ist for ist in Ist]
+    stacks = ends + [0] * (7 - len(Ist))
     return Tss.build(
         rsp=bytes(24), ist=b"".join(stack.to_bytes(8, "little") for stack in stacks), io_map_base=Tss.SIZE
     )
 
 
-def globals_template() -> bytes:
-    """What stands in VpGlobals from `gdt` up to the end of `tss`, the same on every CPU."""
+def interrupt_page_head() -> bytes:
+    """What stands in InterruptPage up to the end of `tss`, the same on every CPU."""
     entries = b"".join(entry.to_bytes(8, "little") for entry in gdt())
-    pseudo = bytes(6) + (len(entries) - 1).to_bytes(2, "little") + (GLOBALS_VA + VpGlobals.gdt).to_bytes(8, "little")
+    pseudo = bytes(6) + (len(entries) - 1).to_bytes(2, "little") + (PAGE_VA + InterruptPage.gdt).to_bytes(8, "little")
     return entries + pseudo + tss()
 
 
@@ -79,17 +79,17 @@ def load_descriptors() -> str:
 
     In: own tables. Clobbers: rax, rcx, rsi, rdi. Interrupts: off. Stack: 16 bytes.
     """
-    template = globals_template()
+    template = interrupt_page_head()
     if len(template) % 8:
-        raise ValueError(f"globals template: {len(template)} bytes, expected a multiple of 8")
+        raise ValueError(f"interrupt page: {len(template)} bytes, expected a multiple of 8")
     data = ", ".join(f"{byte:#04x}" for byte in template)
     return f"""
     load_descriptors:
-            lea     rsi, [rip + globals_template]
-            lea     rdi, [rip + vp_globals + VpGlobals.gdt]
+            lea     rsi, [rip + interrupt_page_head]
+            lea     rdi, [rip + interrupt_page + InterruptPage.gdt]
             mov     ecx, {len(template) // 8}
             rep movsq
-            lgdt    [rip + vp_globals + VpGlobals.gdt_limit]
+            lgdt    [rip + interrupt_page + InterruptPage.gdt_limit]
             mov     eax, Selector.DATA
             mov     ds, eax
             mov     es, eax
@@ -109,7 +109,7 @@ def load_descriptors() -> str:
             .quad   idt
             .section .rodata
             .align  16
-    globals_template:
+    interrupt_page_head:
             .byte   {data}
             .align  16
     idt:    .zero   {IDT_BYTES}

@@ -6,12 +6,16 @@ names it.
 Ref: SDM vol. 3A, 6.15 (exception reference); SDM vol. 3A, 11.12.11 (SELF IPI).
 """
 
+from sidecar.kernel.arrive import find_self, private_offset
+from sidecar.layout.address_map import PER_CPU_MAP
+
 KINDS = (
     "DIVIDE_ERROR", "DEBUG", "NMI", "BREAKPOINT", "INVALID_OPCODE", "DEVICE_NOT_AVAILABLE", "DOUBLE_FAULT",
     "SEGMENT_NOT_PRESENT", "STACK_FAULT", "GENERAL_PROTECTION", "PAGE_FAULT", "X87_FLOATING_POINT", "MACHINE_CHECK",
     "SIMD_FLOATING_POINT", "VECTOR", "CORRUPT_PAGE_TABLE", "SPIN", "WAIT_FOR_STOP",
 )
 NON_CANONICAL = 1 << 63
+INTERRUPT_SLOT = next(mapping.slot for mapping in PER_CPU_MAP if mapping.symbol == "interrupt_page")
 
 
 def raise_command() -> str:
@@ -242,25 +246,40 @@ def raise_vector() -> str:
 def raise_corrupt_page_table() -> str:
     """Clear one entry of this CPU's own page table, then touch the page.
 
-    In: rdi slot. Clobbers: rax, rcx, rdx.
+    The table is in no CPU's own map, so this goes over the transition tables, without a stack. The slot of the
+    interrupt page is refused: without it a CPU cannot deliver any exception, and ends in a triple fault.
+    In: rdi slot. Clobbers: rax, rcx, rdx, rsi, r8 to r13.
     """
-    return """
+    return f"""
     raise_corrupt_page_table:
             mov     rax, rdi
             lea     rsi, [rip + text_raise_slot]
             cmp     rdi, TABLE_ENTRIES
             jae     raise_error
-            mov     rcx, rdi
-            shl     rcx, 12
-            lea     rdx, [rip + own_page_table]     # slot 0 of the per-CPU pages: their first address
-            add     rcx, rdx
-            mov     qword ptr [rdx + rdi*8], 0
-            invlpg  [rcx]
-            mov     rax, qword ptr [rcx]
+            cmp     rdi, {INTERRUPT_SLOT}
+            je      raise_error
+            mov     r8, rdi
+            mov     r9, rbx                         # find_self uses these
+            mov     r10, rbp
+            mov     r11, r12
+            mov     rdi, cr3
+            mov     rax, qword ptr [rip + transition_cr3]
+            mov     cr3, rax
+            {find_self("corrupt")}
+            {private_offset()}
+            add     rcx, rsi
+            mov     qword ptr [rcx + PrivatePage.PT * PAGE_SIZE + r8*8], 0
+            mov     rbx, r9
+            mov     rbp, r10
+            mov     r12, r11
+            mov     cr3, rdi
+            shl     r8, 12
+            lea     rax, [rip + per_cpu_pages]
+            mov     rax, qword ptr [rax + r8]
             ret
             .section .rodata
     text_raise_slot:
-            .asciz  "RAISE: slot %u, expected 0 to 511"
+            .asciz  "RAISE: slot %u, expected 0 to 511 and not that of the interrupt page"
     """
 
 

@@ -4,7 +4,8 @@ The image is mapped at IMAGE_VA on every CPU, the CPU's own pages 2 MiB above it
 shared transition tables, which map the image, the trampoline page and a window onto every node's memory, so that a
 CPU can rebuild its own tables whatever happened to them.
 
-Ref: OpenHCL sidecar, `arch/x86_64/mod.rs` (slots 3, 4, 6, 7, 511 are upstream's).
+Ref: OpenHCL sidecar, `arch/x86_64/mod.rs` (slots 3, 4, 6, 7, 511 are upstream's; its self map
+in slot 0 is left out, so that no page table is writable through a CPU's own map).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class PrivatePage(IntEnum):
     PD = 2
     PT = 3
     STACK = 4
-    IST_STACKS = 5
+    INTERRUPT = 5
     GLOBALS = 6
     PRIVILEGED = 7
     DIAGNOSTIC = 8
@@ -97,24 +98,20 @@ class Mapping:
 
 
 PER_CPU_MAP: tuple[Mapping, ...] = (
-    Mapping("own_page_table", 0, Source.PRIVATE, PrivatePage.PT, True, "the page table that holds these mappings"),
     Mapping("command_page", 3, Source.SHARED, SharedPage.COMMAND, True, "CommandPage"),
-    Mapping("vp_globals", 4, Source.PRIVATE, PrivatePage.GLOBALS, True, "VpGlobals: GDT, TSS, VP registers"),
+    Mapping("vp_globals", 4, Source.PRIVATE, PrivatePage.GLOBALS, True, "VpGlobals: who this CPU is, VP registers"),
     Mapping("control_page", 6, Source.CONTROL, 0, True, "ControlPage of the node"),
     Mapping("register_page", 7, Source.SHARED, SharedPage.REGISTER, True, "register page"),
     Mapping("privileged_page", 8, Source.PRIVATE, PrivatePage.PRIVILEGED, True, "PrivilegedPage"),
     Mapping("diagnostic_page", 9, Source.PRIVATE, PrivatePage.DIAGNOSTIC, True, "DiagnosticPage"),
     Mapping("log_page", 10, Source.PRIVATE, PrivatePage.LOG, True, "LogRing"),
-    Mapping("ist_stacks", 509, Source.PRIVATE, PrivatePage.IST_STACKS, True, "stacks of #DF, NMI, #MC; guard around"),
+    Mapping("interrupt_page", 509, Source.PRIVATE, PrivatePage.INTERRUPT, True, "InterruptPage; guard pages around"),
     Mapping("stack", 511, Source.PRIVATE, PrivatePage.STACK, True, "stack; guard page below"),
 )
 
 _slots = [mapping.slot for mapping in PER_CPU_MAP]
 if len(set(_slots)) != len(_slots):
     raise LayoutError(f"per-CPU slots overlap: {sorted(_slots)}")
-
-IST_STACK_BYTES = 0x500
-"""Bytes of each of the three interrupt stacks in their page."""
 
 
 def window_tables(cpu_count: int) -> int:
@@ -145,6 +142,7 @@ def absolute_symbols() -> dict[str, int]:
     """Addresses, relative to IMAGE_VA, of what lies outside the image and is referenced from its code."""
     symbols = {mapping.symbol: mapping.va - IMAGE_VA for mapping in PER_CPU_MAP}
     return symbols | {
+        "per_cpu_pages": PER_CPU_VA - IMAGE_VA,
         "stack_end": symbols["stack"] + PAGE_SIZE,
         "cpu_map": CPU_MAP_SLOT * PAGE_SIZE,
         "node_windows": WINDOWS_VA - IMAGE_VA,

@@ -56,7 +56,7 @@ BundlePart = Layout(
     "BundlePart",
     Struct(
         "kind" / values_of(BundleKind, Int32ul) * "what it is",
-        "checksum" / Int32ul * "sum of the part's little-endian u32 words, padded with zeros to a multiple of 4, modulo 2^32",
+        "checksum" / Int32ul * "sum of the part's u32 words, padded with zeros to a multiple of 4, modulo 2^32",
         "offset" / Int64ul * "from the bundle's start, page aligned",
         "size" / Int64ul * "bytes",
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 from sidecar.layout import c_header, document
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-REMEDY = "run `python -m sidecar.layout.generate` (`make generate`)"
+REMEDY = "run `.venv/bin/python -m sidecar.layout.generate`"
 
 
 def files() -> dict[Path, str]:

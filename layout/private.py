@@ -24,6 +24,24 @@ Tss = Layout(
     doc="64-bit task-state segment.",
 )
 
+INTERRUPT_STACK_BYTES = 0x500
+
+InterruptPage = Layout(
+    "InterruptPage",
+    Struct(
+        "gdt" / Array(8, Int64ul) * "null, 64-bit code, data, TSS (two entries), unused, a not-present segment, unused",
+        "reserved_40" / Bytes(6) * "zero",
+        "gdt_limit" / Int16ul * "pseudo-descriptor for LGDT: limit",
+        "gdt_base" / Int64ul * "pseudo-descriptor: base",
+        "tss" / Tss.struct * "task state: where the interrupt stacks are",
+        "reserved_b8" / Bytes(0x48) * "zero",
+        "stacks" / Bytes(3 * INTERRUPT_STACK_BYTES) * "stacks of #DF, NMI and #MC, in this order",
+    ),
+    size=PAGE_SIZE,
+    align=PAGE_SIZE,
+    doc="All that a CPU itself needs to deliver an exception, besides the shared IDT, on one page.",
+)
+
 VP_REGISTER_COUNT = len(VP_REGISTERS)
 
 VpGlobals = Layout(
@@ -33,15 +51,10 @@ VpGlobals = Layout(
         "node_cpu_index" / Int32ul * "index in its node",
         "apic_id" / Int32ul * "x2APIC id",
         "node_index" / Int32ul * "index of its node",
-        "gdt" / Array(8, Int64ul) * "null, 64-bit code, data, TSS (two entries), unused, a not-present segment, unused",
-        "reserved_50" / Bytes(6) * "zero",
-        "gdt_limit" / Int16ul * "pseudo-descriptor for LGDT: limit",
-        "gdt_base" / Int64ul * "pseudo-descriptor: base",
-        "tss" / Tss.struct * "task state: the interrupt stacks",
         "command" / Int32ul * "SidecarCommand being executed, 0 if none",
-        "reserved_cc" / Int32ul * "zero",
+        "reserved_14" / Int32ul * "zero",
         "registers" / Array(VP_REGISTER_COUNT, Int64ul) * "virtual processor's state, in the order of VP_REGISTERS",
-        "reserved_1e8" / Bytes(PAGE_SIZE - 0x1E8) * "zero",
+        "reserved_130" / Bytes(PAGE_SIZE - 0x130) * "zero",
     ),
     size=PAGE_SIZE,
     align=PAGE_SIZE,

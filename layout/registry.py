@@ -40,7 +40,7 @@ SHARED: tuple[Layout, ...] = (
 )
 """Layouts that two parties share: they are in the C header and in the ABI hash."""
 
-PRIVATE: tuple[Layout, ...] = (private.Tss, private.VpGlobals, private.NodeState)
+PRIVATE: tuple[Layout, ...] = (private.Tss, private.InterruptPage, private.VpGlobals, private.NodeState)
 EXTERNAL: tuple[Layout, ...] = (
     acpi.AcpiHeader,
     acpi.Rsdp,

@@ -41,7 +41,7 @@ DATA_BYTES = CommandPage.request_data.SIZE
 MASK_64 = (1 << 64) - 1
 
 T = TypeVar("T")
-Register = str | int
+Register = TypeVar("Register", str, int, str | int)
 """A register by its TLFS name, or by its number."""
 
 
@@ -255,7 +255,7 @@ def raise_request(kind: int, argument: int = 0) -> bytes:
     return RaiseRequest.build(kind=kind, argument=argument)
 
 
-def _number(name: Register) -> int:
+def _number(name: str | int) -> int:
     if isinstance(name, int):
         return name
     try:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
-YIELDS = 30
+YIELDS = 100
 SHORTEST_SLEEP = 20e-6
 LONGEST_SLEEP = 2e-3
 GROWTH = 1.3

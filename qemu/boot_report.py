@@ -110,7 +110,7 @@ def render(boot: BootReport) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = [_node_line(node) for node in boot.nodes]
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines += [f"{cpu.linux}: {cpu.error}" for cpu in boot.cpus if cpu.error]
+    lines += [cpu.error for cpu in boot.cpus if cpu.error]
     return "\n".join([*lines, *_summary(boot)])
 
 

@@ -47,6 +47,7 @@ class MachineDied(Exception):
 class Machine:
     """One QEMU process and everything that connects us with it. `with` starts it, and ends it whatever happens."""
 
+    directory: Path
     command: tuple[str, ...]
     process: QemuProcess
     monitor: Monitor
@@ -56,13 +57,13 @@ class Machine:
     def __init__(self, spec: MachineSpec, *, directory: Path | None = None, qemu: Qemu | None = None) -> None:
         self.spec = spec
         self.qemu = qemu if qemu is not None else find_qemu()
-        self._temporary = directory is None
-        self.directory = directory if directory is not None else Path(tempfile.mkdtemp(prefix="sidecar-machine-"))
+        self._given = directory
         self._owned = contextlib.ExitStack()
 
     # --- start and end ---------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        self.directory = self._given or Path(tempfile.mkdtemp(prefix="sidecar-machine-"))
         try:
             self._start()
         except BaseException as error:
@@ -111,7 +112,7 @@ class Machine:
         self._owned.close()
         if error is not None:
             error.add_note(f"the machine's files are in {self.directory}")
-        elif self._temporary:
+        elif self._given is None:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _close_monitor(self) -> None:
@@ -180,8 +181,22 @@ class Machine:
         return self.monitor.events
 
     def wait_event(self, name: str, *, seconds: float, after: int = 0) -> Event:
-        """The first event of that name after the first `after` events. Raises WaitedInVain."""
-        return self.monitor.wait_event(name, seconds=seconds, after=after)
+        """The first event of that name after the first `after` events. Raises WaitedInVain, MachineDied."""
+
+        def look() -> Event | None:
+            ended = not self.alive  # asked first: its last events are then on their way
+            try:
+                return self.monitor.wait_event(name, seconds=0.2, after=after)
+            except WaitedInVain as error:
+                if ended:
+                    raise self._death() from error
+                return None
+
+        try:
+            return wait_until(look, seconds=seconds, what=f"QEMU's event {name}")
+        except WaitedInVain as error:
+            error.add_note(f"events seen: {', '.join(event.name for event in self.events[after:]) or 'none'}")
+            raise
 
     def _memory_map(self) -> MemoryMap:
         backends = [backend_name(node) for node in range(self.spec.numa)]

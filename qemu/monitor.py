@@ -120,13 +120,13 @@ class Monitor:
         """The first event of that name, not counting the first `after` events of any name. Raises WaitedInVain."""
         deadline = time.monotonic() + seconds
         with self._news:
-            while True:
-                for event in self._events[after:]:
-                    if event.name == name:
-                        return event
-                if not self._news.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
+            while (event := next((event for event in self._events[after:] if event.name == name), None)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
                     seen = ", ".join(event.name for event in self._events[after:]) or "none"
                     raise WaitedInVain(seconds, f"QEMU's event {name}; events seen: {seen}")
+                self._news.wait(left)
+            return event
 
     def close(self) -> None:
         """Ends the connection and its thread. Harmless when they have ended, or QEMU has."""

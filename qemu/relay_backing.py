@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from sidecar.layout.boot import RELAY_MAGIC, RELAY_RING, RelayFlags, RelayPage
 from sidecar.layout.schema import PAGE_SIZE
@@ -19,16 +20,33 @@ from sidecar.protocol.errors import ProtocolError
 from sidecar.protocol.machine import Discovered
 from sidecar.protocol.views import View
 from sidecar.protocol.waiting import poll
-from sidecar.qemu.machine import Machine
 
 FULL_SECONDS = 5.0
 MASK_32 = 0xFFFFFFFF
 
 
+class Mapped(Protocol):
+    """RAM that can be mapped."""
+
+    def view(self, pa: int, size: int) -> memoryview: ...
+
+
+class RelayedMachine(Protocol):
+    """What the backing needs of a machine; `qemu.machine.Machine` is one."""
+
+    @property
+    def ram(self) -> Mapped: ...
+    @property
+    def relay(self) -> socket.socket: ...
+    @property
+    def alive(self) -> bool: ...
+    def qmp(self, command: str) -> Any: ...
+
+
 class RelayBacking:
     """A `protocol.backing.Backing` over a machine whose relay is ready. Raises ProtocolError if it is not."""
 
-    def __init__(self, machine: Machine, found: Discovered) -> None:
+    def __init__(self, machine: RelayedMachine, found: Discovered) -> None:
         if not found.relay_pa:
             raise ProtocolError("this machine has no relay: it is not in host-driven mode")
         self.machine, self.found = machine, found
@@ -76,8 +94,8 @@ class RelayBacking:
 
     def drain(self, seconds: float) -> None:
         head = self._head.load()
-        # Another thread's later commands may have gone too: what counts is that the tail has passed our head.
-        if not poll(lambda: (self._tail.load() - head) & MASK_32 < RELAY_RING, seconds, self.check):
+        # Another thread's later commands may have gone too: the tail has reached our head, or passed it.
+        if not poll(lambda: (self._tail.load() - head) & MASK_32 < 1 << 31, seconds, self.check):
             raise self._stuck(head, seconds)
 
     def check(self) -> None:

@@ -14,12 +14,12 @@ It knows no kernel: every constant comes in through `names`.
 Every error is an `AssemblyError`: `raise_attention, line 4: 'mvo eax, 1': invalid mnemonic`.
 """
 
-from .assembler import assemble
-from .errors import AssemblyError
-from .link import Linked, LinkedLine, Object
-from .listing import listing, where_is
-from .records import Fixup, Line, Section, Symbol
-from .source import Routine
+from sidecar.builder.asm.assembler import assemble
+from sidecar.builder.asm.errors import AssemblyError
+from sidecar.builder.asm.link import Linked, LinkedLine, Object
+from sidecar.builder.asm.listing import listing, where_is
+from sidecar.builder.asm.records import Fixup, Line, Section, Symbol
+from sidecar.builder.asm.source import Routine
 
 __all__ = [
     "AssemblyError",

@@ -9,16 +9,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .directives import IN_BSS, data_fragment
-from .errors import RefusalError
-from .expressions import Scope
-from .fragments import Alignment, Body, Code, Field, Fragment
-from .link import Object
-from .placement import Mark, Placed, place
-from .records import Fixup, Line, Section, Symbol
-from .registers import REGISTERS, RESERVED
-from .source import Routine, SourceLine, cut_word, read_routine, split_lines
-from .statements import instruction_fragment
+from sidecar.builder.asm.directives import IN_BSS, data_fragment
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import Scope
+from sidecar.builder.asm.fragments import Alignment, Body, Code, Field, Fragment
+from sidecar.builder.asm.link import Object
+from sidecar.builder.asm.placement import Mark, Placed, place
+from sidecar.builder.asm.records import Fixup, Line, Section, Symbol
+from sidecar.builder.asm.registers import REGISTERS, RESERVED
+from sidecar.builder.asm.source import Routine, SourceLine, cut_word, read_routine, split_lines
+from sidecar.builder.asm.statements import instruction_fragment
 
 _SECTION_NAME = re.compile(r"\.[A-Za-z_][\w.-]*", re.ASCII)
 _MODES: Final = {".code16": 16, ".code32": 32, ".code64": 64}

@@ -12,11 +12,11 @@ Ref: Intel SDM volume 2, Jcc, JMP, CALL, LOOP/LOOPcc.
 import re
 from typing import Final
 
-from .errors import RefusalError
-from .expressions import Linear, Scope, number_text, parse_constant, parse_expression
-from .fields import make_target
-from .fragments import Branch, Code, Field, FieldKind
-from .tables import CONDITION_CODES
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import Linear, Scope, number_text, parse_constant, parse_expression
+from sidecar.builder.asm.fields import make_target
+from sidecar.builder.asm.fragments import Branch, Code, Field, FieldKind
+from sidecar.builder.asm.tables import CONDITION_CODES
 
 # Mnemonic -> (short opcode, near opcode), empty where the form does not exist.
 _OPCODES: Final[dict[str, tuple[bytes, bytes]]] = {

@@ -6,11 +6,11 @@
 import re
 from typing import Final
 
-from .errors import RefusalError
-from .expressions import ESCAPES, Scope, number_text, parse_constant, parse_expression
-from .fields import make_target
-from .fragments import Alignment, Code, Field, FieldKind, Space
-from .source import split_operands
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import ESCAPES, Scope, number_text, parse_constant, parse_expression
+from sidecar.builder.asm.fields import make_target
+from sidecar.builder.asm.fragments import Alignment, Code, Field, FieldKind, Space
+from sidecar.builder.asm.source import split_operands
 
 _WIDTHS: Final = {".byte": 1, ".word": 2, ".long": 4, ".quad": 8}
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')

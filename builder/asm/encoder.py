@@ -14,11 +14,11 @@ import capstone
 import keystone
 from capstone import x86 as decoded
 
-from .errors import RefusalError
-from .instruction import Instruction
-from .operands import Immediate, Memory, Operand, Register
-from .registers import RegisterKind
-from .tables import (
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.instruction import Instruction
+from sidecar.builder.asm.operands import Immediate, Memory, Operand, Register
+from sidecar.builder.asm.registers import RegisterKind
+from sidecar.builder.asm.tables import (
     ALIASES,
     BYTES,
     COMMUTATIVE,

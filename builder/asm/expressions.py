@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import RefusalError
-from .registers import REGISTERS, RESERVED
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.registers import REGISTERS, RESERVED
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>\d[\w.]*)
@@ -51,9 +51,13 @@ class Linear:
         return not self.labels and not self.registers
 
     def __str__(self) -> str:
-        text = " ".join(f"{'-' if factor < 0 else '+'} {name}" for name, factor in self.labels).removeprefix("+ ")
-        if not text:
+        if not self.labels:
             return number_text(self.constant)
+        text = ""
+        for name, factor in self.labels:
+            sign = "-" if factor < 0 else "+"
+            term = name if abs(factor) == 1 else f"{name}*{abs(factor)}"
+            text += f" {sign} {term}" if text else sign.strip("+") + term
         return text + signed_text(self.constant)
 
 

@@ -6,14 +6,14 @@ mov edi, label                  all modes               absolute, 4 bytes (64-bi
 label_a - label_b               anywhere                difference, known when both have their addresses
 """
 
-from .encoder import address_bits
-from .errors import RefusalError
-from .expressions import Linear
-from .fragments import FieldKind, Target
-from .instruction import Instruction
-from .operands import Memory, Register
-from .ranges import operand_bits
-from .registers import RegisterKind
+from sidecar.builder.asm.encoder import address_bits
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import Linear
+from sidecar.builder.asm.fragments import FieldKind, Target
+from sidecar.builder.asm.instruction import Instruction
+from sidecar.builder.asm.operands import Memory, Register
+from sidecar.builder.asm.ranges import operand_bits
+from sidecar.builder.asm.registers import RegisterKind
 
 FieldForm = tuple[FieldKind, Target, int, bool]  # kind, target, width in bytes, signed
 

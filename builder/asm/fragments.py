@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from .source import SourceLine
+from sidecar.builder.asm.source import SourceLine
 
 # Ref: Intel SDM volume 2B, NOP, table "Recommended Multi-Byte Sequence of NOP Instruction".
 _NOPS: Final = tuple(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .operands import Memory, Operand
+from sidecar.builder.asm.operands import Memory, Operand
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .errors import AssemblyError
-from .expressions import number_text
-from .fragments import FieldKind
-from .records import Fixup, Line, Section, Symbol
-from .source import SourceLine
+from sidecar.builder.asm.errors import AssemblyError
+from sidecar.builder.asm.expressions import number_text
+from sidecar.builder.asm.fragments import FieldKind
+from sidecar.builder.asm.records import Fixup, Line, Section, Symbol
+from sidecar.builder.asm.source import SourceLine
 
 _BRACES = re.compile(r"\{[^}]*\}")
 

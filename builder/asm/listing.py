@@ -8,7 +8,7 @@ raise_attention:
 from collections.abc import Iterator
 from typing import Final
 
-from .link import Linked, LinkedLine
+from sidecar.builder.asm.link import Linked, LinkedLine
 
 _BYTES_IN_ROW: Final = 10
 

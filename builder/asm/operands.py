@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import RefusalError
-from .expressions import Linear, Scope, number_text, parse_expression, signed_text
-from .registers import REGISTERS, STACK_POINTERS, RegisterKind
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import Linear, Scope, number_text, parse_expression, signed_text
+from sidecar.builder.asm.registers import REGISTERS, STACK_POINTERS, RegisterKind
 
 SIZES: Final = {"byte": 1, "word": 2, "dword": 4, "fword": 6, "qword": 8, "tbyte": 10, "xmmword": 16, "ymmword": 32}
 _KEYWORDS: Final = {size: keyword for keyword, size in SIZES.items()}

@@ -6,7 +6,7 @@ A branch that has grown stays grown, so the loop ends; after it every remaining 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .fragments import Alignment, Branch, Code, Fragment, Space
+from sidecar.builder.asm.fragments import Alignment, Branch, Code, Fragment, Space
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ Ref: Intel SDM volume 2A, sections 2.1.5 and 2.2.1.
 
 from typing import Final
 
-from .errors import RefusalError
-from .expressions import Linear, number_text
-from .instruction import Instruction
-from .operands import Memory, Register
-from .registers import RegisterKind
-from .tables import BIT_TESTS, SHIFTS
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import Linear, number_text
+from sidecar.builder.asm.instruction import Instruction
+from sidecar.builder.asm.operands import Memory, Register
+from sidecar.builder.asm.registers import RegisterKind
+from sidecar.builder.asm.tables import BIT_TESTS, SHIFTS
 
 _ADDRESSES_16: Final = frozenset(
     {("", ""), ("bx", ""), ("bp", ""), ("si", ""), ("di", ""), ("bx", "si"), ("bx", "di"), ("bp", "si"), ("bp", "di")}

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from .errors import AssemblyError
-from .fragments import FieldKind
+from sidecar.builder.asm.errors import AssemblyError
+from sidecar.builder.asm.fragments import FieldKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import AssemblyError
+from sidecar.builder.asm.errors import AssemblyError
 
 _LABEL = re.compile(r"(\.?[A-Za-z_]\w*):\s*(.*)", re.ASCII | re.DOTALL)
 

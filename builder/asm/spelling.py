@@ -7,12 +7,12 @@ Ref: Intel SDM volume 1, section 3.4.1.1 (general-purpose registers in 64-bit mo
 
 from typing import Final
 
-from .errors import RefusalError
-from .expressions import Linear
-from .instruction import Instruction
-from .operands import Immediate, Memory, Operand, Register
-from .registers import REGISTERS, RegisterFacts, RegisterKind
-from .tables import FAR_THROUGH_MEMORY, LOCKABLE, REPEATABLE, STRING_INSTRUCTIONS
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import Linear
+from sidecar.builder.asm.instruction import Instruction
+from sidecar.builder.asm.operands import Immediate, Memory, Operand, Register
+from sidecar.builder.asm.registers import REGISTERS, RegisterFacts, RegisterKind
+from sidecar.builder.asm.tables import FAR_THROUGH_MEMORY, LOCKABLE, REPEATABLE, STRING_INSTRUCTIONS
 
 _HIGH_BYTES: Final = frozenset({"ah", "ch", "dh", "bh"})
 _NEW_LOW_BYTES: Final = frozenset({"spl", "bpl", "sil", "dil"})

@@ -11,19 +11,19 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from .branches import FAR_BRANCHES, branch, far_branch, is_branch
-from .encoder import encode
-from .errors import RefusalError
-from .expressions import Linear, Scope
-from .fields import displacement_target, immediate_target
-from .fragments import Branch, Code, Field, FieldKind, Target
-from .instruction import Instruction
-from .operands import Immediate, Memory, Operand, Register, parse_operand
-from .ranges import check_address, check_immediate
-from .registers import LEGACY_WORDS, REGISTERS, RegisterFacts, RegisterKind
-from .source import cut_word, split_operands
-from .spelling import check_spelling
-from .tables import BANNED, FIXED_SIZE, PREFIXES, SIZE_NEEDED
+from sidecar.builder.asm.branches import FAR_BRANCHES, branch, far_branch, is_branch
+from sidecar.builder.asm.encoder import encode
+from sidecar.builder.asm.errors import RefusalError
+from sidecar.builder.asm.expressions import Linear, Scope
+from sidecar.builder.asm.fields import displacement_target, immediate_target
+from sidecar.builder.asm.fragments import Branch, Code, Field, FieldKind, Target
+from sidecar.builder.asm.instruction import Instruction
+from sidecar.builder.asm.operands import Immediate, Memory, Operand, Register, parse_operand
+from sidecar.builder.asm.ranges import check_address, check_immediate
+from sidecar.builder.asm.registers import LEGACY_WORDS, REGISTERS, RegisterFacts, RegisterKind
+from sidecar.builder.asm.source import cut_word, split_operands
+from sidecar.builder.asm.spelling import check_spelling
+from sidecar.builder.asm.tables import BANNED, FIXED_SIZE, PREFIXES, SIZE_NEEDED
 
 _MNEMONIC = re.compile(r"[a-z][a-z0-9]*")
 # Stand for a label's value until it is known. No byte occurs twice, so that each is found again in the code.

@@ -1,8 +1,8 @@
 """A sidecar of Python threads, one per CPU, over pages in this process: the CPU side of the protocol, for driver tests.
 
-It shares the layouts with the driver, and the atomic operations, but none of its code. It implements `Backing`: the tests
-give it to a PageDriver. Its CPUs understand NONE, GET and SET of registers, and of RAISE the kinds below; every other kind
-faults. A CPU looks for INIT before every step, as hardware does between instructions.
+It shares the layouts with the driver, and the atomic operations, but none of its code. It implements `Backing`: the
+tests give it to a PageDriver. Its CPUs understand NONE, GET and SET of registers, and of RAISE the kinds below; every
+other kind faults. A CPU looks for INIT before every step, as hardware does between instructions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Every form in use against GNU as, and the bytes of those that the encoder alone gets wrong or does not know."""
 
 import pytest
+
 from tests.gnu_as import differences, judge
 from tests.unit.asm.forms import FORMS
 from tests.unit.asm.helpers import code_of, link_instructions

@@ -1,4 +1,4 @@
-"""The driver's role against simulated CPUs: whose turn it is, who may use a CPU, what it says when something is wrong."""
+"""The driver's role against simulated CPUs: whose turn it is, who may use a CPU, what it says of what goes wrong."""
 
 import re
 import threading
@@ -88,13 +88,13 @@ def test_numbers_are_shown_side_by_side(driver: PageDriver) -> None:
 
 
 def test_a_base_cpu_is_linuxs(driver: PageDriver) -> None:
-    with pytest.raises(CpuAway, match="CPU 4 .*was removed or is run by Linux"):
+    with pytest.raises(CpuAway, match=r"CPU 4 .*was removed or is run by Linux"):
         driver.run(4)
     with pytest.raises(CpuAway, match="Linux keeps it"):
         driver.give_back(4)
 
 
-# --- ownership ---------------------------------------------------------------------------------------------------------
+# --- ownership -------------------------------------------------------------------------------------------------------
 
 
 def test_a_claimed_cpu_serves_its_owner_alone(driver: PageDriver) -> None:
@@ -102,7 +102,7 @@ def test_a_claimed_cpu_serves_its_owner_alone(driver: PageDriver) -> None:
     driver.claim(1, mine)
     driver.run(1, owner=mine)
     for use in (driver.run, driver.start, driver.stop, driver.remove, driver.restart, driver.give_back, driver.wait):
-        with pytest.raises(CpuBusy, match="CPU 1 .*is claimed by another owner"):
+        with pytest.raises(CpuBusy, match=r"CPU 1 .*is claimed by another owner"):
             use(1, owner=other)
     with pytest.raises(CpuBusy, match="not claimed by who releases it"):
         driver.release(1, other)
@@ -134,7 +134,7 @@ def test_a_running_cpu_is_neither_claimed_nor_released(driver: PageDriver) -> No
     run.wait()
 
 
-# --- asynchronous runs -------------------------------------------------------------------------------------------------
+# --- asynchronous runs -----------------------------------------------------------------------------------------------
 
 
 def test_finished_tells_each_run_once(driver: PageDriver) -> None:
@@ -227,14 +227,15 @@ def test_a_failing_preparation_leaves_the_cpu_available(sidecar: SimulatedSideca
     assert (driver.state(1), sidecar.sent) == (DriverState.AVAIL, [])
 
 
-# --- faults, time-outs, restarts ---------------------------------------------------------------------------------------
+# --- faults, time-outs, restarts -------------------------------------------------------------------------------------
 
 
 def test_a_fault_carries_its_record(driver: PageDriver) -> None:
     cpu = Cpu(driver, 1)
     with pytest.raises(CpuFaulted) as caught:
         cpu.raise_fault(RaiseKind.PAGE_FAULT, 0xABC000)
-    assert re.match(r"CPU 1 \(.*\) faulted: #PF \(vector 14\), .* cr2 0xabc000, in command 0x100; restart", str(caught.value))
+    sentence = r"CPU 1 \(.*\) faulted: #PF \(vector 14\), .* cr2 0xabc000, in command 0x100; restart"
+    assert re.match(sentence, str(caught.value))
     fault = caught.value.fault
     assert (fault.vector, fault.rip, fault.cr2, fault.count) == (Vector.PAGE_FAULT, RIP_OF_FAULTS, 0xABC000, 1)
     with pytest.raises(CpuFaulted):
@@ -266,7 +267,8 @@ def test_a_time_out_is_init_before_startup(sidecar: SimulatedSidecar, driver: Pa
     cpu = Cpu(driver, 1)
     with pytest.raises(CommandTimeout) as caught:
         cpu.execute(SidecarCommand.RAISE, SPIN, seconds=0.05)
-    assert re.match(r"CPU 1 \(.*\) did not finish RAISE within 0.05 s, its status was RUN; it was restarted", str(caught.value))
+    sentence = r"CPU 1 \(.*\) did not finish RAISE within 0.05 s, its status was RUN; it was restarted"
+    assert re.match(sentence, str(caught.value))
     assert caught.value.recovered
     assert sidecar.kinds_sent(1) == [Icr.FIXED, Icr.INIT, Icr.STARTUP]
     assert driver.pages(1).privileged.restart_count == 1
@@ -288,11 +290,11 @@ def test_a_cpu_that_does_not_come_back_is_lost(
     monkeypatch.setattr("sidecar.protocol.recovery.ARRIVE_SECONDS", 0.05)
     cpu = Cpu(driver, 1)
     sidecar.cpus[1].deaf = True
-    with pytest.raises(CommandTimeout, match="did not finish NONE .*did not come back after INIT and STARTUP: lost") as caught:
+    with pytest.raises(CommandTimeout, match=r"finish NONE .* come back after INIT and STARTUP: lost") as caught:
         cpu.none(seconds=0.05)
     assert not caught.value.recovered
     assert sidecar.kinds_sent(1) == [Icr.FIXED] + 3 * [Icr.INIT, Icr.STARTUP]
-    with pytest.raises(CpuLost, match="CPU 1 .*is lost"):
+    with pytest.raises(CpuLost, match=r"CPU 1 .*is lost"):
         cpu.none()
     with pytest.raises(CpuLost, match="did not come back"):
         cpu.restart()
@@ -322,7 +324,7 @@ def test_a_restart_ends_a_wait_in_another_thread(driver: PageDriver) -> None:
     cpu.none()
 
 
-# --- who has the CPU ---------------------------------------------------------------------------------------------------
+# --- who has the CPU -------------------------------------------------------------------------------------------------
 
 
 def test_remove_and_give_back(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
@@ -349,7 +351,7 @@ def test_a_faulted_cpu_is_removed_after_init(sidecar: SimulatedSidecar, driver: 
 def test_a_removal_that_is_not_answered(sidecar: SimulatedSidecar, driver: PageDriver) -> None:
     sidecar.cpus[3].deaf = True
     threading.Timer(0.15, lambda: setattr(sidecar.cpus[3], "deaf", False)).start()
-    with pytest.raises(CommandTimeout, match="did not finish REMOVE within 0.05 s, its status was REMOVE"):
+    with pytest.raises(CommandTimeout, match=r"did not finish REMOVE within 0.05 s, its status was REMOVE"):
         driver.remove(3, seconds=0.05)
     driver.run(3)
 

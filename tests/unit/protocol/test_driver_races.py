@@ -3,13 +3,16 @@
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from sidecar.layout import CpuStatus, RaiseKind, SidecarCommand
-from sidecar.protocol.commands import Cpu, raise_request
+from sidecar.protocol.commands import Cpu, Run, raise_request
 from sidecar.protocol.driver import PageDriver
 from sidecar.protocol.errors import CommandTimeout, CpuBusy
+from sidecar.protocol.scan import Finished
+from sidecar.protocol.slot import Slot
 from tests.support.simulated_sidecar import SimulatedSidecar
 
 WAIT = raise_request(RaiseKind.WAIT_FOR_STOP)
@@ -49,7 +52,7 @@ def test_stop_racing_completion() -> None:
                 run.stop()
                 run.wait()
 
-        in_threads(*(lambda number=number: work(number) for number in (1, 2, 3, 4)))
+        in_threads(*(partial(work, number) for number in (1, 2, 3, 4)))
         for number in (1, 2, 3, 4):
             assert sidecar.cpus[number].executed == list(range(1, rounds + 1))
             assert driver.status(number) == CpuStatus.IDLE
@@ -80,7 +83,7 @@ def test_no_end_is_told_before_the_start(eager: bool) -> None:
                     for number in (1, 2):
                         while True:
                             try:
-                                driver.start(number, prepare=lambda number=number: _count(started, number))
+                                driver.start(number, prepare=partial(_count, started, number))
                                 break
                             except CpuBusy:
                                 done.wait(0.0001)
@@ -98,6 +101,26 @@ def test_no_end_is_told_before_the_start(eager: bool) -> None:
 
 def _count(counts: dict[int, int], number: int) -> None:
     counts[number] += 1
+
+
+def test_attention_during_a_start_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worst moment: the CPU ends the command and the scan takes its attention before ASYNC is published."""
+    move = Slot.move
+
+    def slow_move(slot: Slot, old: CpuStatus, new: CpuStatus) -> int:
+        found = move(slot, old, new)
+        if new is CpuStatus.RUN:
+            while slot.status.load() == CpuStatus.RUN or not slot.node.attention.load():
+                pass
+            assert driver.finished() == []
+            assert slot.node.attention.load() == 0
+        return found
+
+    monkeypatch.setattr(Slot, "move", slow_move)
+    with SimulatedSidecar((2,)) as sidecar, PageDriver(sidecar) as driver:
+        sidecar.cpus[1].eager = True
+        driver.start(1)
+        assert driver.finished(seconds=5) == [Finished(1, CpuStatus.IDLE)]
 
 
 def test_two_threads_never_have_one_cpu_at_once() -> None:
@@ -176,10 +199,15 @@ def test_stop_of_waiting_commands_from_many_threads() -> None:
     """Every thread may stop; one of them wins, the others learn that nothing runs, and the run ends once."""
     with SimulatedSidecar((2,)) as sidecar, PageDriver(sidecar) as driver:
         cpu = Cpu(driver, 1)
+        won: list[bool] = []
+
+        def stop(run: Run) -> None:
+            won.append(run.stop())
+
         for _ in range(50):
+            won.clear()
             run = cpu.start(SidecarCommand.RAISE, WAIT)
-            won: list[bool] = []
-            in_threads(*[lambda run=run, won=won: won.append(run.stop())] * 3)
+            in_threads(*[partial(stop, run)] * 3)
             assert won.count(True) == 1
             run.wait()
         assert len(sidecar.cpus[1].executed) == 50

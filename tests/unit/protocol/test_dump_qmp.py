@@ -28,22 +28,23 @@ class Server(threading.Thread):
 
     def run(self) -> None:
         connection, _ = self._listener.accept()
-        with connection, connection.makefile("rw", encoding="utf-8", newline="\n") as stream:
-            for message in self._conversation(stream):
-                stream.write(json.dumps(message) + "\r\n")
-                stream.flush()
+        with connection:
+            self._send(connection, GREETING)
+            # The client ends a message with nothing, sends one at a time, and none that leaves the socket in pieces.
+            while data := connection.recv(1 << 16):
+                self._send(connection, self._answer(json.loads(data)))
 
-    def _conversation(self, stream: Any) -> Iterator[dict[str, Any]]:
-        yield GREETING
-        for line in stream:
-            command = json.loads(line)
-            answer: dict[str, Any] = {"return": {}}
-            if command["execute"] == "pmemsave" and self._refuse:
-                answer = {"error": {"class": "GenericError", "desc": "no room"}}
-            elif command["execute"] == "pmemsave":
-                wanted = command["arguments"]
-                Path(wanted["filename"]).write_bytes(self._memory.read(wanted["val"], wanted["size"]))
-            yield answer | ({"id": command["id"]} if "id" in command else {})
+    def _send(self, connection: socket.socket, message: dict[str, Any]) -> None:
+        connection.sendall(json.dumps(message).encode() + b"\r\n")
+
+    def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = {"return": {}}
+        if command["execute"] == "pmemsave" and self._refuse:
+            answer = {"error": {"class": "GenericError", "desc": "no room"}}
+        elif command["execute"] == "pmemsave":
+            wanted = command["arguments"]
+            Path(wanted["filename"]).write_bytes(self._memory.read(wanted["val"], wanted["size"]))
+        return answer | ({"id": command["id"]} if "id" in command else {})
 
     def close(self) -> None:
         self._listener.close()
