@@ -241,12 +241,14 @@ def _pointers(code: Object) -> int:
 
 
 def _symbols(code: Object, linked: Linked) -> list[ElfSymbol]:
+    """The symbol table's entries; the sentences, labelled text_..., need no names in a debugger."""
     return [
         ElfSymbol(
             s.name, s.section, linked.symbols[s.name], s.size,
             SymbolType.STT_FUNC if s.section == ".text" else SymbolType.STT_OBJECT,
         )
         for s in code.symbols.values()
+        if not s.name.startswith("text_")
     ]
 
 

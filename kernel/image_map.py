@@ -1,10 +1,14 @@
 """Page tables that all CPUs share: the image's own table, and the transition tables on which a CPU arrives.
 
 Built once, on the BSP, before the first INIT; never written afterwards. The image's rights come from its own program
-headers: no page is both writable and executable, and what relocation has finished with is read-only.
+headers: no page is both writable and executable, and what relocation has finished with is read-only. So are these
+tables themselves: a CPU that runs wild cannot take the others' mappings with it.
 
 Ref: SDM vol. 3A, 4.5 (4-level paging).
 """
+
+TABLES = ("image_table", "transition_pml4", "low_pdpt", "low_pd", "low_table", "high_pdpt", "high_pd")
+"""One page each, in .bss; read-only as soon as CPUs run on them."""
 
 
 def map_image() -> str:
@@ -82,18 +86,14 @@ def map_image() -> str:
             .section .rodata
     text_image_size:
             .asciz  "sidecar image: a segment ends at page %u, expected at most %u"
-            .section .bss
-            .align  PAGE_SIZE
-    image_table:
-            .zero   PAGE_SIZE
     """
 
 
 def map_transition() -> str:
-    """Link the transition tables: the trampoline page at its own address, the image at IMAGE_VA.
+    """Link the transition tables: the trampoline page at its own address, the image at IMAGE_VA, tables read-only.
 
     The node windows are added by prepare_nodes.
-    In: r15 params. Clobbers: rax, rcx, rdx. Interrupts: off. Stack: none.
+    In: r15 params. Clobbers: rax, rcx, rdx, rsi. Interrupts: off. Stack: none.
     """
 
     def link(table: str, slot: str, target: str) -> str:
@@ -102,6 +102,12 @@ def map_transition() -> str:
             or      rax, Pte.PRESENT | Pte.WRITE
             mov     qword ptr [rip + {table} + 8 * ({slot})], rax"""
 
+    tables = "".join(
+        f"""
+    {table}:
+            .zero   PAGE_SIZE"""
+        for table in TABLES
+    )
     return f"""
     map_transition:{link("transition_pml4", "0", "low_pdpt")}{link("low_pdpt", "0", "low_pd")}
             {link("low_pd", "0", "low_table")}
@@ -117,20 +123,19 @@ def map_transition() -> str:
             mov     qword ptr [rip + transition_cr3], rax
             lea     rax, [rip + image_table]
             mov     qword ptr [rip + image_table_pa], rax
+            mov     esi, {len(TABLES)}
+            lea     rcx, [rip + {TABLES[0]}]
+            lea     rdx, [rip + __ehdr_start]
+            sub     rcx, rdx
+            shr     rcx, 12                         # first page of the tables in the image
+    .read_only:
+            and     qword ptr [rax + rcx*8], ~Pte.WRITE
+            inc     rcx
+            dec     esi
+            jne     .read_only
             ret
             .section .bss
-            .align  PAGE_SIZE
-    transition_pml4:
-            .zero   PAGE_SIZE
-    low_pdpt:
-            .zero   PAGE_SIZE
-    low_pd: .zero   PAGE_SIZE
-    low_table:
-            .zero   PAGE_SIZE
-    high_pdpt:
-            .zero   PAGE_SIZE
-    high_pd:
-            .zero   PAGE_SIZE
+            .align  PAGE_SIZE{tables}
     transition_cr3:                                 # physical addresses, for CPUs that run at IMAGE_VA
             .zero   8
     image_table_pa:

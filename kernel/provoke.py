@@ -26,7 +26,7 @@ def raise_command() -> str:
     """
     rows = "".join(
         f"""
-            .quad   RaiseKind.{kind}, raise_{kind.lower()}"""
+            .long   RaiseKind.{kind}, raise_{kind.lower()} - raise_kinds"""
         for kind in KINDS
     )
     return f"""
@@ -37,14 +37,17 @@ def raise_command() -> str:
             mov     rdi, qword ptr [rip + command_page + CommandPage.request_data + RaiseRequest.argument]
             lea     rcx, [rip + raise_kinds]
             mov     edx, {len(KINDS)}
-    .find:  cmp     rax, qword ptr [rcx]
+    .find:  cmp     eax, dword ptr [rcx]
             je      .found
-            add     rcx, 16
+            add     rcx, 8
             dec     edx
             jne     .find
             lea     rsi, [rip + text_raise_kind]
             jmp     raise_error
-    .found: jmp     qword ptr [rcx + 8]
+    .found: movsxd  rax, dword ptr [rcx + 4]
+            lea     rcx, [rip + raise_kinds]
+            add     rax, rcx
+            jmp     rax
     .forbidden:
             lea     rsi, [rip + text_raise_forbidden]
 
@@ -54,10 +57,9 @@ def raise_command() -> str:
             call    command_error
             pop     rax
             ret
-            .section .data.rel.ro
-            .align  8
-    raise_kinds:{rows}
             .section .rodata
+            .align  4
+    raise_kinds:                                    # kind, routine relative to the table{rows}
     text_raise_kind:
             .asciz  "RAISE: kind %x is not known"
     text_raise_forbidden:

@@ -30,8 +30,6 @@ def reset_vp() -> str:
             .quad   {quads([register.reset for register in VP_REGISTERS])}
     vp_register_writable:
             .quad   {quads([register.writable for register in VP_REGISTERS])}
-    vp_register_fixed:
-            .quad   {quads([register.fixed for register in VP_REGISTERS])}
     vp_register_names:
             .long   {quads([register.number for register in VP_REGISTERS])}
     """
@@ -114,8 +112,8 @@ def get_vp_registers() -> str:
             lea     rsi, [rip + text_register_bits]
             test    rdx, rdx
             jne     .bad_value
-            lea     rsi, [rip + vp_register_fixed]
-            or      rax, qword ptr [rsi + rcx*8]
+            lea     rsi, [rip + vp_register_reset]
+            or      rax, qword ptr [rsi + rcx*8]        # bits that reset to 1 are hard-wired
             mov     qword ptr [rdi + rcx*8], rax
             jmp     .stored
     .bad_value:

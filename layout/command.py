@@ -152,14 +152,13 @@ class HvStatus(IntEnum):
 class VpRegister:
     """A register kept as state of the virtual processor: TLFS name and number, reset value, bits that SET may give.
 
-    `fixed` bits read as 1 whatever SET gave.
+    Bits that reset to 1 are hard-wired: they read as 1 whatever SET gave.
     """
 
     name: str
     number: int
     reset: int
     writable: int
-    fixed: int = 0
 
 
 _ALL = (1 << 64) - 1
@@ -176,8 +175,8 @@ _FIXED_RANGES = (
 
 VP_REGISTERS: tuple[VpRegister, ...] = (
     *(VpRegister(f"HvX64RegisterDr{n}", 0x50000 + n, 0, _ALL) for n in range(4)),
-    VpRegister("HvX64RegisterDr6", 0x50004, 0xFFFF0FF0, 0xFFFFFFFF, 0xFFFF0FF0),
-    VpRegister("HvX64RegisterDr7", 0x50005, 0x400, 0xFFFFFFFF, 0x400),
+    VpRegister("HvX64RegisterDr6", 0x50004, 0xFFFF0FF0, 0xFFFFFFFF),
+    VpRegister("HvX64RegisterDr7", 0x50005, 0x400, 0xFFFFFFFF),
     VpRegister("HvX64RegisterMsrMtrrCap", 0x8000D, MTRR_CAP, 0),
     VpRegister("HvX64RegisterMsrMtrrDefType", 0x8000E, 0, 0xCFF),
     *(VpRegister(f"HvX64RegisterMsrMtrrPhysBase{n}", 0x80010 + n, 0, _PHYS_BASE) for n in range(_VARIABLE_RANGES)),

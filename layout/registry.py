@@ -111,7 +111,7 @@ def abi_hash() -> int:
         "enums": {kind.__name__: {member.name: int(member) for member in kind} for kind in ENUMS},
         "constants": CONSTANTS,
         "transitions": [(t.old.name, t.new.name, t.party.name, t.primitive) for t in control.TRANSITIONS],
-        "registers": [(r.name, r.number, r.reset, r.writable, r.fixed) for r in command.VP_REGISTERS],
+        "registers": [(r.name, r.number, r.reset, r.writable) for r in command.VP_REGISTERS],
     }
     text = json.dumps(agreed, sort_keys=True, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -49,11 +49,11 @@ class BootFailed(Exception):
 
 
 class FellBack(Exception):
-    """The shim decided against the sidecar, which is no failure; `reason` is its sentence."""
+    """The shim decided against the sidecar, which is no failure; `reason` is its sentence, `console` all it said."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, console: str = "") -> None:
         super().__init__(f"the shim did not use the sidecar: {reason}")
-        self.reason = reason
+        self.reason, self.console = reason, console
 
 
 def _silent(seconds: float) -> None:
@@ -100,12 +100,12 @@ class Session:
         with contextlib.ExitStack() as stack:
             spec = self._spec(stack)
             self.machine = stack.enter_context(Machine(spec, directory=self._directory, qemu=self.qemu))
-            self._wait_ready()
-            self.found = discover(self.machine.ram)
-            self.backing = RelayBacking(self.machine, self.found)
-            self.driver = stack.enter_context(PageDriver(self.backing))
-            self.cpus = {cpu.linux_number: Cpu(self.driver, cpu.linux_number) for cpu in self.found.sidecar_cpus}
-            self._owned = stack.pop_all()
+            fall_back = self._wait_ready()
+            if fall_back is None:
+                self._attach(stack)
+                self._owned = stack.pop_all()
+        if fall_back is not None:  # raised out here, so that the machine ends as one that did well
+            raise fall_back
         return self
 
     def __exit__(
@@ -118,10 +118,18 @@ class Session:
         """What the shim has printed."""
         return self.machine.console
 
+    def _attach(self, stack: contextlib.ExitStack) -> None:
+        self.found = discover(self.machine.ram)
+        self.backing = RelayBacking(self.machine, self.found)
+        self.driver = stack.enter_context(PageDriver(self.backing))
+        self.cpus = {cpu.linux_number: Cpu(self.driver, cpu.linux_number) for cpu in self.found.sidecar_cpus}
+
     def _spec(self, stack: contextlib.ExitStack) -> MachineSpec:
         """The machine, with its two images written where QEMU finds them."""
         where = self._directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-images-")))
         where.mkdir(parents=True, exist_ok=True)
+        if self._qmp_socket is not None:
+            stack.callback(self._qmp_socket.unlink, missing_ok=True)
         shim, bundle = where / "shim.elf", where / "bundle.bin"
         shim.write_bytes(image.shim().elf)
         bundle.write_bytes(image.bundle({BundleKind.SIDECAR: image.kernel().elf}))
@@ -137,14 +145,15 @@ class Session:
             extra=self._extra,
         )
 
-    def _wait_ready(self) -> None:
-        """Until the relay says that it is ready, by a byte; or the shim says otherwise, by a line."""
+    def _wait_ready(self) -> FellBack | None:
+        """Until the relay is ready, which a byte says, or the shim says otherwise, by a line. Raises BootFailed."""
         started = time.monotonic()
         while True:
             readable, _, _ = select.select([self.machine.relay], [], [], LOOK_SECONDS)
             if readable and self.machine.relay.recv(1):
-                return
-            self._look_for_the_end()
+                return None
+            if fall_back := self._look_for_the_end():
+                return fall_back
             waited = time.monotonic() - started
             if waited > self.seconds:
                 raise BootFailed(
@@ -153,8 +162,8 @@ class Session:
                 )
             self._progress(waited)
 
-    def _look_for_the_end(self) -> None:
-        """Raises FellBack or BootFailed if the boot has ended without a relay."""
+    def _look_for_the_end(self) -> FellBack | None:
+        """The fall-back, if the boot has ended in one. Raises BootFailed if it has ended without a relay."""
         if self.machine.alive and _FALL_BACK.search(self.machine.console):
             self.machine.wait_exit(seconds=END_SECONDS)
         alive = self.machine.alive  # asked first: its last words are then on the console
@@ -162,12 +171,13 @@ class Session:
         if fatal := _FATAL.search(console):
             raise BootFailed(fatal.group())
         if fall_back := _FALL_BACK.search(console):
-            raise FellBack(fall_back.group(1))
+            return FellBack(fall_back.group(1), console)
         if not alive:
             try:
                 self.machine.qmp("query-status")
             except MachineDied as error:
                 raise BootFailed(f"the machine ended while it was booting: {error}") from error
+        return None
 
 
 def last_lines(text: str, count: int = 12) -> str:

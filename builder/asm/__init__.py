@@ -16,6 +16,7 @@ Every error is an `AssemblyError`: `raise_attention, line 4: 'mvo eax, 1': inval
 
 from sidecar.builder.asm.assembler import assemble
 from sidecar.builder.asm.errors import AssemblyError
+from sidecar.builder.asm.fragments import FieldKind
 from sidecar.builder.asm.link import Linked, LinkedLine, Object
 from sidecar.builder.asm.listing import listing, where_is
 from sidecar.builder.asm.records import Fixup, Line, Section, Symbol
@@ -23,6 +24,7 @@ from sidecar.builder.asm.source import Routine
 
 __all__ = [
     "AssemblyError",
+    "FieldKind",
     "Fixup",
     "Line",
     "Linked",

@@ -94,9 +94,9 @@ class Object:
         )
 
     def _values(self, addresses: Mapping[str, int], absolute: Mapping[str, int]) -> dict[str, int]:
-        for name in absolute.keys() & self.labels.keys():
+        for name in sorted(absolute.keys() & self.labels.keys()):
             raise self.definitions[name].error(f"'{name}' is a label and an absolute symbol")
-        for name in self.sections.keys() - addresses.keys():
+        for name in sorted(self.sections.keys() - addresses.keys()):
             raise self._section_error(name, f"the section {name} has no address")
         placed = {name: addresses[section] + offset for name, (section, offset) in self.labels.items()}
         return {**absolute, **placed}

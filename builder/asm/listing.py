@@ -1,8 +1,9 @@
 """The listing for readers, and the address finder for fault reports.
 
-raise_attention:
-0x001000  c7 05 f6 4f 20 00 01 00 00 00   raise_attention: mov dword ptr [rip + control_page + 8], 1  # why
-0x00100a  0f ae f0                        mfence
+raise_attention, .text:
+0x00001000                                raise_attention:
+0x00001000  c7 05 fe 4f 20 00 01 00 00 00 mov     dword ptr [rip + control_page + 8], 1  # somebody wants us
+0x0000100a  f3 90                         .again: pause
 """
 
 from collections.abc import Iterator

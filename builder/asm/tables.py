@@ -93,7 +93,7 @@ def _ban(modes: tuple[int, ...], **reasons: str) -> dict[tuple[str, int], str]:
     return {(mnemonic, mode): reason for mnemonic, reason in reasons.items() for mode in modes}
 
 
-_OF_ONE_VENDOR: Final = _words("montmul xcryptcbc xcryptcfb xcryptctr xcryptecb xcryptofb xsha1 xsha256 xstore")
+_OF_VIA: Final = _words("montmul xcryptcbc xcryptcfb xcryptctr xcryptecb xcryptofb xsha1 xsha256 xstore")
 
 # (mnemonic, mode) -> why it is refused and what to write instead.
 BANNED: Final[dict[tuple[str, int], str]] = {
@@ -117,7 +117,7 @@ BANNED: Final[dict[tuple[str, int], str]] = {
     **_ban(_ANY, salc="write sbb al, al", fsetpm="only the 80287 knows it", bound="write cmp and a jump"),
     **_ban(_ANY, pushal="write pushad", popal="write popad"),
     **_ban((32, 16), swapgs="it exists in 64-bit code only"),
-    **{key: reason for name in _OF_ONE_VENDOR for key, reason in _ban(_ANY, **{name: "only VIA has it"}).items()},
+    **_ban(_ANY, **dict.fromkeys(_OF_VIA, "only VIA processors have it")),
     **_ban((64, 32), lgdtd="write lgdt", lidtd="write lidt"),
 }
 

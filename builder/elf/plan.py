@@ -232,12 +232,13 @@ def _place(cursor: int, specs: Sequence[SectionSpec]) -> Iterator[PlacedSection]
 
 
 def _segment(kind: SegmentKind, start: int, members: Sequence[PlacedSection]) -> Segment:
-    """The file part ends where .bss begins, so that the alignment gap before .bss is zero in the file too."""
+    """The file part ends with the last section that has bytes; what follows, an alignment gap and .bss, is cleared."""
     end = members[-1].end
     if kind is SegmentKind.RELRO:
         end = _align_up(end, PAGE_BYTES)
-    zeroed = [member.vaddr for member in members if member.spec.kind is SectionKind.BSS]
-    return Segment(kind, start, min(zeroed, default=end) - start, end - start)
+    filled = [member.end for member in members if member.spec.kind is not SectionKind.BSS]
+    file_end = end if len(filled) == len(members) else max(filled, default=start)
+    return Segment(kind, start, file_end - start, end - start)
 
 
 def _check_specs(specs: Sequence[SectionSpec]) -> None:

@@ -48,7 +48,8 @@ def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     fake = FakeSession()
     for module in (boot, shell):
         monkeypatch.setattr(module, "make_session", lambda options, **more: fake)
-    monkeypatch.setattr(boot, "report", lambda session: report_of(boot={"sidecar_cpus": 1, "answered": 1, "missing": 0}))
+    good = {"sidecar_cpus": 1, "answered": 1, "missing": 0}
+    monkeypatch.setattr(boot, "report", lambda session: report_of(boot=good))
     monkeypatch.setattr(boot, "fall_back_report", lambda session, reason: report_of(fallback=reason))
     monkeypatch.setattr(shell, "objects", lambda session: {"answer": 42})
     return fake

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from sidecar.cli.machine_options import add_machine_options, make_session
+from sidecar.cli.machine_options import add_machine_options, make_session, print_failure
 from sidecar.cli.parser import Commands
 from sidecar.errors import UserError
 from sidecar.qemu.boot_report import BootReport, fall_back_report, render, report
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         show(result, as_json=options.json)
     except (BootFailed, MachineDied, WaitedInVain) as error:
         progress.end()
-        print(f"sidecar: {error}", file=sys.stderr)
+        print_failure(error)
         return 1
     return 0 if result.ok else 1
 

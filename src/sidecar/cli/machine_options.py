@@ -1,6 +1,7 @@
 """The options that describe a machine, the same for every command that boots one."""
 
 import argparse
+import sys
 from typing import Any
 
 from sidecar.cli.parser import Parser, checked, positive
@@ -30,3 +31,9 @@ def make_session(options: argparse.Namespace, **more: Any) -> Session:
         seconds=options.timeout,
         **more,
     )
+
+
+def print_failure(error: Exception) -> None:
+    """A machine that failed: its sentence, and where its files are."""
+    for text in (str(error), *getattr(error, "__notes__", ())):
+        print(f"sidecar: {text}", file=sys.stderr)

@@ -3,11 +3,10 @@
 import argparse
 import code
 import contextlib
-import sys
 from typing import Any
 
 from sidecar import layout
-from sidecar.cli.machine_options import add_machine_options, make_session
+from sidecar.cli.machine_options import add_machine_options, make_session, print_failure
 from sidecar.cli.parser import Commands
 from sidecar.protocol.views import View, diff
 from sidecar.qemu.machine import MachineDied
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             else:
                 interact(names, banner(session))
     except (BootFailed, FellBack, MachineDied, WaitedInVain) as error:
-        print(f"sidecar: {error}", file=sys.stderr)
+        print_failure(error)
         return 1
     return 0
 

@@ -9,7 +9,8 @@ from sidecar.layout import VP_REGISTERS, CommandPage, RaiseKind, SidecarCommand
 from sidecar.protocol.commands import Cpu, raise_request, register_request
 from sidecar.protocol.driver import PageDriver
 from sidecar.protocol.errors import CpuBusy, ProtocolError, SidecarCommandError
-from tests.support.simulated_sidecar import UNKNOWN_COMMAND, SimulatedSidecar
+from tests.support.simulated_cpu import UNKNOWN_COMMAND
+from tests.support.simulated_sidecar import SimulatedSidecar
 
 
 @pytest.fixture
