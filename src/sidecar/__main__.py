@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from sidecar import __version__
-from sidecar.cli import doctor, dump
+from sidecar.cli import boot, build, doctor, dump, shell
 from sidecar.cli.parser import MISTAKE, Parser, Run
 from sidecar.errors import UserError
 
-COMMANDS = (doctor, dump)
+COMMANDS = (build, boot, shell, dump, doctor)
 INTERRUPTED = 128 + signal.SIGINT
 
 

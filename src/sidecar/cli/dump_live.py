@@ -64,11 +64,11 @@ def _data(options: argparse.Namespace, found: Discovered, memory: Memory) -> Dec
     if section not in (Section.FAULT, Section.PAGE_TABLES):
         return report.section(section, found, memory, cpus)
     kernel = images.image("kernel")
-    same = kernel.plan.memory_bytes == found.image_bytes
+    same = images.is_running(kernel, found, memory)
     return report.section(
         section, found, memory, cpus,
         resolve=(lambda offset: images.where(kernel.linked, offset)) if same else None,
-        segments=images.segments(kernel.elf) if same else None,
+        segments=images.segments(kernel) if same else None,
     )
 
 

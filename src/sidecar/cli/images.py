@@ -4,8 +4,11 @@ from sidecar.builder import elf
 from sidecar.builder import image as images
 from sidecar.builder.asm import Linked, where_is
 from sidecar.builder.image import Image
+from sidecar.kernel import image_map
 from sidecar.layout import PAGE_SIZE
 from sidecar.protocol.address_check import ImageSegment
+from sidecar.protocol.machine import Discovered
+from sidecar.protocol.memory import Memory
 
 
 def image(name: str) -> Image:
@@ -18,15 +21,20 @@ def where(linked: Linked, offset: int) -> str:
     return where_is(linked, offset)
 
 
-def segments(data: bytes) -> list[ImageSegment]:
-    """The pages of an ELF file's load segments, in order; what relocation has finished with is read-only."""
-    description = elf.describe(data)
+def segments(kernel: Image) -> list[ImageSegment]:
+    """The image's pages with the rights the kernel maps them with: its load segments', but read-only once finished."""
     rights: dict[int, tuple[bool, bool]] = {}
-    for segment in description["segments"]:
+    for segment in elf.describe(kernel.elf)["segments"]:
         first = segment["vaddr"] & -PAGE_SIZE
         pages = range(first, segment["vaddr"] + segment["memory_bytes"], PAGE_SIZE)
         if segment["type"] == "PT_LOAD":
             rights |= dict.fromkeys(pages, ("W" in segment["flags"], "X" in segment["flags"]))
         elif segment["type"] == "PT_GNU_RELRO":
             rights |= dict.fromkeys(pages, (False, False))
+    rights |= {kernel.linked.symbols[table]: (False, False) for table in image_map.TABLES}
     return [ImageSegment(page, PAGE_SIZE, *flags) for page, flags in sorted(rights.items())]
+
+
+def is_running(kernel: Image, found: Discovered, memory: Memory) -> bool:
+    """Is this very image in memory? Its first page, with headers and build id, is never changed there."""
+    return memory.read(found.image_pa, PAGE_SIZE) == kernel.elf[:PAGE_SIZE]
