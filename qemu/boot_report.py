@@ -55,7 +55,10 @@ class CpuReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootReport:
-    """The whole machine. `fallback` is the shim's reason if it did not use the sidecar: then there are no CPUs here."""
+    """The whole machine. `fallback` is the shim's reason if it did not use the sidecar: then there are no CPUs here.
+
+    `notes` are the shim's remarks on what it was given.
+    """
 
     smp: int
     accelerator: str
@@ -63,6 +66,7 @@ class BootReport:
     cpus: list[CpuReport] = field(default_factory=list)
     boot: dict[str, float | int] = field(default_factory=dict)
     fallback: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -94,6 +98,7 @@ def report(session: Session) -> BootReport:
             "start_us": _span(session, found.first_init_tsc, found.all_idle_tsc),
             "none_us": round(asking_us / len(errors), 1) if errors else 0.0,
         },
+        notes=session.notes,
     )
 
 
@@ -111,6 +116,7 @@ def render(boot: BootReport) -> str:
     lines = [_node_line(node) for node in boot.nodes]
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines += [cpu.error for cpu in boot.cpus if cpu.error]
+    lines += [f"note: {note}" for note in boot.notes]
     return "\n".join([*lines, *_summary(boot)])
 
 

@@ -39,6 +39,7 @@ LOOK_SECONDS = 0.02
 TESTS_OPTION = "sidecar.tests"
 
 _FALL_BACK = re.compile(r"^shim: not using the sidecar: (.+?)\s*$", re.MULTILINE)
+_NOTE = re.compile(r"^shim: note: (.+?)\s*$", re.MULTILINE)
 _FATAL = re.compile(r"^shim: fatal: .+?$", re.MULTILINE)
 
 Progress = Callable[[float], None]
@@ -112,6 +113,11 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._owned.__exit__(kind, error, trace)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the shim noted for its user though the boot went on."""
+        return _NOTE.findall(self.console)
 
     @property
     def console(self) -> str:

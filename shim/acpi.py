@@ -99,7 +99,7 @@ def find_table() -> str:
             ret
             .section .rodata
     text_table_checksum:
-            .asciz  "ACPI: the table at %x has a wrong checksum and is ignored"
+            .asciz  "note: ACPI: the table at %x has a wrong checksum and is ignored"
     """
 
 

@@ -111,7 +111,7 @@ def report_sidecar() -> str:
     text_started:
             .asciz  "sidecar: %u CPUs idle in %u nodes, %u us after the first INIT"
     text_missing:
-            .asciz  "sidecar: the CPU with APIC id %u did not start"
+            .asciz  "note: the CPU with APIC id %u did not start"
     """
 
 

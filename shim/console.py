@@ -1,4 +1,7 @@
-"""The shim's voice: lines on the first serial port, each beginning with `shim: `, and the end of the machine."""
+"""The shim's voice: lines on the first serial port, each beginning with `shim: `, and the end of the machine.
+
+`shim: note: ` begins what a user should know though the boot goes on, `shim: fatal: ` what ends it.
+"""
 
 from enum import IntEnum
 

@@ -155,13 +155,13 @@ def make_node() -> str:
             ret
             .section .rodata
     text_left_to_linux:
-            .asciz  "CPUs %u to %u stay with Linux: a node needs a CPU for the sidecar besides its first"
+            .asciz  "note: CPUs %u to %u stay with Linux: a node needs a CPU for the sidecar besides its first"
     text_many_nodes:
             .asciz  "more than %u nodes"
     text_no_memory:
             .asciz  "not enough memory for node %u (%u bytes)"
     text_remote_memory:
-            .asciz  "node %u: NUMA node %u has no memory to spare, taken from NUMA node %u"
+            .asciz  "note: node %u: NUMA node %u has no memory to spare, taken from NUMA node %u"
             .section .bss
             .align  8
     node_numa:                                      # per node: NUMA node of its CPUs, of its memory; u32 each

@@ -116,7 +116,7 @@ def read_options() -> str:
     text_word_sidecar:
             .asciz  "sidecar"
     text_unknown_option:
-            .asciz  "unknown option, ignored, at: %s"
+            .asciz  "note: unknown option, ignored, at: %s"
             .section .bss
             .align  8
     options:
@@ -185,7 +185,7 @@ def read_cpu_list() -> str:
             ret
             .section .rodata
     text_cpu_list:
-            .asciz  "sidecar.linux_cpus: expected numbers and ranges below 2048 such as 1,4-7, got: %s"
+            .asciz  "note: sidecar.linux_cpus: expected numbers and ranges below 2048 such as 1,4-7, got: %s"
     """
 
 

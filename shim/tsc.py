@@ -51,7 +51,7 @@ def calibrate_tsc() -> str:
             ret
             .section .rodata
     text_no_pit:
-            .asciz  "no PIT to measure the TSC with; assuming %u kHz"
+            .asciz  "note: no PIT to measure the TSC with; assuming %u kHz"
             .section .bss
             .align  8
     tsc_khz:
