@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "protocol": ("layout", "protocol"),
     "client": ("layout", "protocol", "client"),
     "qemu": ("layout", "protocol", "builder", "qemu"),
+    "bench": ("layout", "protocol", "builder", "qemu", "bench"),
 }
 
 
