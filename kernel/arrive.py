@@ -11,6 +11,14 @@ Ref: SDM vol. 2A, CPUID leaf 0xB; vol. 3A, 4.5, 9.1.1 (state after INIT).
 from sidecar.layout.address_map import PER_CPU_MAP, Source
 
 
+LINE_BYTES = 64
+
+
+def clear_line() -> str:
+    """Text: clear a cache line at rdi. In: rax 0. An emulator runs this several times faster than REP STOSQ."""
+    return "".join(f"\n            mov     qword ptr [rdi + {offset}], rax" for offset in range(0, LINE_BYTES, 8))
+
+
 def find_self(label: str) -> str:
     """Text, used where a CPU has nothing but its registers and the transition tables: which CPU is this?
 
@@ -105,11 +113,14 @@ def arrive() -> str:
             lea     r11, [r9 + PrivatePage.DIAGNOSTIC * PAGE_SIZE]
             xor     eax, eax
             mov     rdi, r9
-            mov     ecx, (PrivatePage.PT + 1) * PAGE_SIZE // 8
+            lea     rcx, [r9 + (PrivatePage.PT + 1) * PAGE_SIZE]
             cmp     qword ptr [r11 + DiagnosticPage.boot.arrivals], 0
             jne     .clear
-            mov     ecx, PRIVATE_PAGES * PAGE_SIZE // 8         # the first time nothing in them is ours
-    .clear: rep stosq
+            lea     rcx, [r9 + PRIVATE_PAGES * PAGE_SIZE]       # the first time nothing in them is ours
+    .clear:{clear_line()}
+            add     rdi, {LINE_BYTES}
+            cmp     rdi, rcx
+            jb      .clear
             {link_tables()}
             {map_own_pages()}
             lea     rdi, [r11 + DiagnosticPage.boot.stamps]

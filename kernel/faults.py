@@ -7,7 +7,9 @@ transition tables and reports what the first fault left in registers, through th
 Ref: SDM vol. 3A, 6.12.1, 6.14; 6.7.1 (handling multiple NMIs: blocked until IRET or INIT).
 """
 
+from sidecar.kernel.apic import INTERRUPT_VECTORS
 from sidecar.kernel.arrive import find_self, private_offset
+from sidecar.layout.x86 import EXCEPTION_VECTORS
 
 SAVED = ("rax", "rcx", "rdx", "rbx", None, "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 """General registers in the order of their encoding; None is RSP, which stands in the interrupt frame."""
@@ -154,9 +156,10 @@ def fault_nested() -> str:
             mov     dword ptr [rsi + ControlPage.needs_attention], 1
             mov     rdx, qword ptr [rsi + ControlPage.response_cpu]
             mov     rax, rdx
-            shr     rax, 32
-            je      halt_forever
-            movzx   eax, al
+            shr     rax, 32                         # as raise_attention
+            lea     ecx, [rax - {EXCEPTION_VECTORS}]
+            cmp     ecx, {INTERRUPT_VECTORS}
+            jae     halt_forever
             or      eax, Icr.FIXED
             mfence
             lfence

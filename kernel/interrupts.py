@@ -10,6 +10,9 @@ from sidecar.kernel.descriptors import STUB_BYTES
 from sidecar.layout.abi import REQUEST_VECTOR, SPURIOUS_VECTOR
 from sidecar.layout.x86 import EXCEPTION_VECTORS, VECTORS_WITH_ERROR_CODE
 
+IN_SERVICE_MSR = 0x810 + SPURIOUS_VECTOR // 32
+"""x2APIC in-service register with the bit of the spurious vector. Ref: SDM vol. 3A, table 11-6."""
+
 
 def interrupt_stubs() -> str:
     """One stub per vector, STUB_BYTES apart: push an error code if the CPU did not, push the vector, go on.
@@ -52,13 +55,22 @@ def request() -> str:
 
 
 def spurious() -> str:
-    """The APIC's spurious interrupt: counted, never acknowledged.
+    """The APIC's spurious interrupt: counted, and acknowledged only if somebody sent this very vector.
 
+    A truly spurious one is not in service; one that was sent is, and would keep every later interrupt away.
     In: interrupt frame. Out: park. Interrupts: off.
     """
-    return """
+    return f"""
     spurious:
             inc     qword ptr [rip + diagnostic_page + DiagnosticPage.counters.spurious]
+            mov     ecx, {IN_SERVICE_MSR:#x}
+            rdmsr
+            bt      eax, SPURIOUS_VECTOR & 31
+            jae     park
+            xor     eax, eax
+            xor     edx, edx
+            mov     ecx, Msr.X2APIC_EOI
+            wrmsr
             jmp     park
     """
 

@@ -1,0 +1,200 @@
+"""Routines of the built images on an emulated CPU: called by name, with registers, as their contracts say.
+
+    shim = Emulator(image.shim(), stops=("after_sidecar",))
+    shim.write("cpu_count", 2, size=4)
+    done = shim.call("allocate", rdi=0x1000, rsi=0, rdx=1 << 32)
+    done.rax, done.stop, shim.console, shim.changed()
+
+The image's segments are mapped with their rights, so that a store to code faults here as it would on a CPU with page
+tables. Memory is what the test maps and nothing else: any other access is a Fault, which names routine and line.
+"""
+
+import io
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any, Final
+
+import unicorn
+from elftools.elf.constants import P_FLAGS
+from elftools.elf.elffile import ELFFile
+from unicorn import x86_const
+
+from sidecar.builder.asm import where_is
+from sidecar.builder.image import Image
+from sidecar.kernel.common.serial import Uart
+from sidecar.layout import PAGE_SIZE
+from sidecar.shim.console import Port
+
+STACK: Final = range(0x7FFF_0000, 0x7FFF_4000)
+RETURN: Final = 0x7FFF_8000
+SECONDS: Final = 20
+
+GENERAL: Final = (
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+)  # fmt: skip
+_NUMBERS: Final = {name: getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in GENERAL}
+_CARRY, _ZERO = 1 << 0, 1 << 6
+_JUNK: Final = 0x5A5A_0000_0000_0000
+"""What a register holds that the caller did not set: no address, no small number."""
+
+
+class Fault(Exception):
+    """The routine did what it must not: a bad access, an exception, no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: `stop` is the label at which it was stopped, "" if the routine returned."""
+
+    stop: str
+    registers: dict[str, int]
+    flags: int
+
+    @property
+    def rax(self) -> int:
+        return self.registers["rax"]
+
+    @property
+    def carry(self) -> bool:
+        return bool(self.flags & _CARRY)
+
+    @property
+    def zero(self) -> bool:
+        return bool(self.flags & _ZERO)
+
+
+class Emulator:
+    """One image on one CPU in 64-bit mode, without paging.
+
+    base: where a relocatable image lies; memory: further readable and writable pages; stops: labels at which a call
+    ends. `console` is what was written to the first serial port since the last reset.
+    """
+
+    def __init__(
+        self, image: Image, *, base: int = 0, memory: tuple[range, ...] = (), stops: tuple[str, ...] = ()
+    ) -> None:
+        self.image, self.base = image, base
+        self._cpu = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        self._loaded: list[tuple[int, bytes]] = []
+        self._memory = memory
+        self._output = bytearray()
+        self._stop = ""
+        self._stops = {self.at(label): label for label in stops}
+        for segment in ELFFile(io.BytesIO(image.elf)).iter_segments():
+            if segment["p_type"] == "PT_LOAD":
+                self._load(segment["p_vaddr"], segment.data(), segment["p_memsz"], segment["p_flags"])
+        for pages in (STACK, range(RETURN, RETURN + PAGE_SIZE), *memory):
+            self._cpu.mem_map(pages.start, len(pages))
+        self._hook()
+        self._symbols = sorted((address, name) for name, address in image.linked.symbols.items())
+
+    def _load(self, vaddr: int, data: bytes, size: int, flags: int) -> None:
+        rights = unicorn.UC_PROT_READ
+        rights |= unicorn.UC_PROT_WRITE if flags & P_FLAGS.PF_W else 0
+        rights |= unicorn.UC_PROT_EXEC if flags & P_FLAGS.PF_X else 0
+        start = self.base + vaddr
+        first, end = start & -PAGE_SIZE, -(-(start + size) // PAGE_SIZE) * PAGE_SIZE
+        self._cpu.mem_map(first, end - first, rights)
+        self._cpu.mem_write(start, data)
+        if flags & P_FLAGS.PF_W:
+            self._loaded.append((start, data.ljust(size, b"\0")))
+
+    def _hook(self) -> None:
+        for address in self._stops:
+            self._cpu.hook_add(unicorn.UC_HOOK_CODE, self._stop_here, begin=address, end=address)
+        for hook, instruction in (
+            (self._write_port, x86_const.UC_X86_INS_OUT),
+            (self._read_port, x86_const.UC_X86_INS_IN),
+        ):
+            self._cpu.hook_add(unicorn.UC_HOOK_INSN, hook, None, 1, 0, instruction)
+
+    def _stop_here(self, cpu: Any, address: int, size: int, data: Any) -> None:
+        self._stop = self._stops[address]
+        cpu.emu_stop()
+
+    def _write_port(self, cpu: Any, port: int, size: int, value: int, data: Any) -> None:
+        if port == Port.COM1 + Uart.DATA:
+            self._output.append(value)
+
+    def _read_port(self, cpu: Any, port: int, size: int, data: Any) -> int:
+        return Uart.STATUS_TRANSMIT_EMPTY
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    @property
+    def console(self) -> str:
+        return self._output.decode("utf-8", errors="backslashreplace")
+
+    def at(self, label: str) -> int:
+        """The address of a label."""
+        return self.base + self.image.linked.symbols[label]
+
+    def read(self, where: str | int, size: int) -> bytes:
+        return bytes(self._cpu.mem_read(self._address(where), size))
+
+    def number(self, where: str | int, size: int = 8) -> int:
+        return int.from_bytes(self.read(where, size), "little")
+
+    def write(self, where: str | int, data: bytes | int, *, size: int = 8) -> None:
+        """Bytes, or a number of `size` bytes."""
+        content = data.to_bytes(size, "little") if isinstance(data, int) else data
+        self._cpu.mem_write(self._address(where), content)
+
+    def reset(self) -> None:
+        """Make memory and console what they were in the beginning."""
+        for start, data in self._loaded:
+            self._cpu.mem_write(start, data)
+        for pages in (STACK, *self._memory):
+            self._cpu.mem_write(pages.start, bytes(len(pages)))
+        self._output.clear()
+
+    def changed(self) -> set[str]:
+        """The variables of the image that are not as it was loaded."""
+        names = set()
+        for start, before in self._loaded:
+            after = self.read(start, len(before))
+            if after != before:
+                names |= {self._name(start + i) for i in range(len(before)) if after[i] != before[i]}
+        return names
+
+    def _name(self, address: int) -> str:
+        found = bisect_right(self._symbols, address - self.base, key=lambda symbol: symbol[0])
+        return self._symbols[found - 1][1]
+
+    def _address(self, where: str | int) -> int:
+        return self.at(where) if isinstance(where, str) else where
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    def call(self, label: str, **registers: int) -> Outcome:
+        """Call a routine; registers that are not given hold junk. Raises Fault."""
+        self._stop = ""
+        top = STACK.stop - 0x108  # rsp at a routine's entry is 8 modulo 16
+        self._cpu.mem_write(top, RETURN.to_bytes(8, "little"))
+        given = {name: _JUNK + number for number, name in enumerate(GENERAL)} | registers | {"rsp": top}
+        for name, value in given.items():
+            self._cpu.reg_write(_NUMBERS[name], value)
+        self._cpu.reg_write(x86_const.UC_X86_REG_RFLAGS, 2)
+        try:
+            self._cpu.emu_start(self.at(label), RETURN, timeout=SECONDS * 1_000_000)
+        except unicorn.UcError as error:
+            raise Fault(f"{label}: {error}, at {self._where()}") from error
+        outcome = self._outcome()
+        if not self._stop:
+            self._require_return(label, outcome, top)
+        return outcome
+
+    def _outcome(self) -> Outcome:
+        registers = {name: self._cpu.reg_read(number) for name, number in _NUMBERS.items()}
+        return Outcome(self._stop, registers, self._cpu.reg_read(x86_const.UC_X86_REG_RFLAGS))
+
+    def _require_return(self, label: str, outcome: Outcome, top: int) -> None:
+        if self._cpu.reg_read(x86_const.UC_X86_REG_RIP) != RETURN:
+            late = self._cpu.query(unicorn.UC_QUERY_TIMEOUT)
+            raise Fault(f"{label}: {f'no end within {SECONDS} s' if late else 'halted'}, at {self._where()}")
+        if (rsp := outcome.registers["rsp"]) != top + 8:
+            raise Fault(f"{label}: returned with rsp {rsp:#x}, expected {top + 8:#x}")
+
+    def _where(self) -> str:
+        rip = self._cpu.reg_read(x86_const.UC_X86_REG_RIP)
+        return where_is(self.image.linked, rip - self.base)
