@@ -68,6 +68,8 @@ from sidecar.shim import (
     call,
     console,
     cpus,
+    e820,
+    linux,
     loader,
     main,
     memory,
@@ -93,7 +95,7 @@ KERNEL: tuple[ModuleType, ...] = (
 
 SHIM: tuple[ModuleType, ...] = (
     shim_entry, main, start_info, options, shim_bundle, shim_acpi, cpus, memory, shim_nodes, loader, call, tsc, sdcr,
-    relay, console, traps, common_apic, text, serial,
+    linux, e820, relay, console, traps, common_apic, text, serial,
 )
 """The shim's modules in the order of their code."""
 

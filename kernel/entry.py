@@ -9,7 +9,7 @@ def entry() -> str:
     """`bool entry(const SidecarParams *params, SidecarOutput *output)`.
 
     In: rdi params, rsi output, both identity-mapped; BSP in x2APIC mode. Out: rax 1, or 0 with output.error set.
-    Clobbers: as System V allows. Interrupts: off. Stack: 56 bytes and those of its callees.
+    Clobbers: as System V allows. Interrupts: off. Stack: 64 bytes and those of its callees.
     """
     return """
     entry:  push    rbx

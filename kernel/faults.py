@@ -37,7 +37,7 @@ def set_faulted(status: str) -> str:
 def fault_entry() -> str:
     """Record a fault and stop this CPU.
 
-    In: stack: vector, error code, rip, cs, rflags, rsp, ss. Out: halt_forever. Interrupts: off. Stack: 200 bytes.
+    In: stack: vector, error code, rip, cs, rflags, rsp, ss. Out: halt_forever. Interrupts: off. Stack: 456 bytes.
     """
     pushes = "".join(f"\n            push    {name or 'rax'}" for name in reversed(SAVED))
     copies = "".join(

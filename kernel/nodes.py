@@ -87,7 +87,7 @@ def map_window() -> str:
     """Map a node's control, shared and private pages into the transition tables.
 
     In: rbx node state, r10d pages, r11d tables, r12 first slot of high_pd. Out: r12 advanced, node state's window_va.
-    Clobbers: rax, rcx, rdx, rdi, r8. Interrupts: off. Stack: none.
+    Clobbers: rax, rcx, rdx, rdi, r8, r10, r11. Interrupts: off. Stack: none.
     """
     return """
     map_window:

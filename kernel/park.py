@@ -42,7 +42,7 @@ def park() -> str:
 def execute() -> str:
     """Take the command out of the command page and run it.
 
-    In: rbx address of the status byte. Out: finish. Interrupts: off. Stack: 8 bytes and those of the command.
+    In: rbx address of the status byte. Out: finish. Interrupts: off. Stack: 32 bytes and those of the command.
     """
     return """
     execute:
@@ -129,7 +129,7 @@ def finish() -> str:
 def no_virtual_processor() -> str:
     """Answer of RUN_VP and TRANSLATE_GVA while this kernel has no virtual processors.
 
-    In: eax command. Clobbers: as command_error. Interrupts: off. Stack: 8 bytes and those of command_error.
+    In: eax command. Clobbers: as command_error. Interrupts: off. Stack: 16 bytes and those of command_error.
     """
     return """
     no_virtual_processor:

@@ -250,7 +250,7 @@ def raise_corrupt_page_table() -> str:
 
     The table is in no CPU's own map, so this goes over the transition tables, without a stack. The slot of the
     interrupt page is refused: without it a CPU cannot deliver any exception, and ends in a triple fault.
-    In: rdi slot. Clobbers: rax, rcx, rdx, rsi, r8 to r13.
+    In: rdi slot. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r13.
     """
     return f"""
     raise_corrupt_page_table:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from enum import EnumMeta
 
-from sidecar.layout import abi, acpi, address_map, boot, command, control, diagnostics, params, private, x86
+from sidecar.layout import abi, acpi, address_map, boot, command, control, diagnostics, linux_boot, params, private, x86
 from sidecar.layout.abi import (
     ABI_VERSION,
     MAX_CPUS,
@@ -54,7 +54,7 @@ __all__ = [
 
 def _names() -> dict[str, object]:
     names: dict[str, object] = {"ABI_HASH": abi_hash()}
-    for module in (abi, params, control, command, diagnostics, boot, acpi, private, address_map, x86):
+    for module in (abi, params, control, command, diagnostics, boot, linux_boot, acpi, private, address_map, x86):
         for name, value in vars(module).items():
             if isinstance(value, Layout | EnumMeta) or (isinstance(value, int) and name.isupper()):
                 names[name] = value

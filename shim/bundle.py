@@ -5,9 +5,10 @@ Runs on the boot CPU. Layout and parties: `layout/boot.py`.
 
 
 def check_bundle() -> str:
-    """Check head and parts, and find the sidecar's and Linux's part.
+    """Check head and parts, and find them.
 
-    In: bundle_pa, bundle_bytes. Out: sidecar_part, linux_part (addresses of BundlePart, 0 for none), or fatal.
+    In: bundle_pa, bundle_bytes. Out: sidecar_part, linux_part, initramfs_part, command_line_part (addresses of BundlePart, 0 for
+    none), or fatal.
     Clobbers: rax, rbx, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: as say.
     """
     return """
@@ -66,8 +67,16 @@ def check_bundle() -> str:
             call    check_sum
     .not_sidecar:
             cmp     eax, BundleKind.LINUX
-            jne     .next
+            jne     .not_linux
             mov     qword ptr [rip + linux_part], rdi
+    .not_linux:
+            cmp     eax, BundleKind.INITRAMFS
+            jne     .not_initramfs
+            mov     qword ptr [rip + initramfs_part], rdi
+    .not_initramfs:
+            cmp     eax, BundleKind.COMMAND_LINE
+            jne     .next
+            mov     qword ptr [rip + command_line_part], rdi
     .next:  add     rdi, BundlePart.SIZE
             inc     r10d
             cmp     r10d, r9d
@@ -120,6 +129,10 @@ def check_bundle() -> str:
     sidecar_part:
             .zero   8
     linux_part:
+            .zero   8
+    initramfs_part:
+            .zero   8
+    command_line_part:
             .zero   8
     """
 

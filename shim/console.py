@@ -34,7 +34,7 @@ LINE_BYTES = 384
 def say() -> str:
     """Print one line.
 
-    In: rsi template; rdx, rcx, r8, r9 its arguments. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Stack: 450 bytes.
+    In: rsi template; rdx, rcx, r8, r9 its arguments. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Stack: 480 bytes.
     """
     return f"""
     say:    push    rbx

@@ -105,7 +105,6 @@ def enter_long_mode() -> str:
             add     edi, 8
             dec     ecx
             jne     .large
-            mov     dword ptr [mapped_bytes + 4], 1         # 4 GiB
             bt      ebp, Cpuid.EXT_EDX_PAGE1GB_BIT
             jae     .mapped
             mov     edi, shim_pdpt + 4 * 8
@@ -152,6 +151,10 @@ def enter_long_mode() -> str:
     shim_gdt_pointer:
             .word   6 * 8 - 1
             .long   shim_gdt
+            .section .data
+            .align  8
+    mapped_bytes:                                   # identity-mapped from 0 on
+            .quad   0x100000000
             .section .bss
             .align  PAGE_SIZE
     shim_pml4:
@@ -160,8 +163,6 @@ def enter_long_mode() -> str:
             .zero   PAGE_SIZE
     shim_pd:
             .zero   4 * PAGE_SIZE
-    mapped_bytes:                                   # identity-mapped from 0 on
-            .zero   8
     """
 
 

@@ -4,7 +4,7 @@
 def main() -> str:
     """From 64-bit mode to the end of the shim.
 
-    In: rbx HvmStartInfo. Out: relay or end_machine.
+    In: rbx HvmStartInfo. Out: boot_linux, relay or end_machine.
     """
     return """
     main:   mov     qword ptr [rip + main_stack], rsp
@@ -19,8 +19,10 @@ def main() -> str:
             mov     edx, ABI_VERSION
             mov     rcx, ABI_HASH
             call    say
-            call    read_options
             call    check_bundle
+            call    add_bundle_line
+            call    read_options
+            call    find_linux
             call    find_acpi
             call    list_cpus
             call    decide
@@ -33,15 +35,14 @@ def main() -> str:
             call    report_sidecar
 
     after_sidecar:
-            mov     rax, qword ptr [rip + linux_part]
-            lea     rsi, [rip + text_no_linux_yet]
-            test    rax, rax
-            jne     fatal
             cmp     dword ptr [rip + node_count], 0
-            je      .nothing
+            je      .no_nodes
             call    publish_sdcr
-            jmp     relay
-    .nothing:
+    .no_nodes:
+            cmp     qword ptr [rip + linux_part], 0
+            jne     boot_linux
+            cmp     dword ptr [rip + node_count], 0
+            jne     relay
             lea     rsi, [rip + text_nothing]
             call    say
             mov     edi, ExitCode.NOTHING_TO_RUN
@@ -49,8 +50,6 @@ def main() -> str:
             .section .rodata
     text_banner:
             .asciz  "boot shim, ABI version %u, hash %x"
-    text_no_linux_yet:
-            .asciz  "fatal: bundle: this shim cannot start the Linux in it"
     text_nothing:
             .asciz  "nothing to run: no sidecar, and no Linux in the bundle"
             .section .bss

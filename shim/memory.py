@@ -7,6 +7,8 @@ from enum import IntEnum
 
 MEMORY_AFFINITIES = 128
 FREE_RANGES = 256
+USED_RANGES = 3
+"""The shim, the bundle, where Linux will run."""
 
 
 class Range(IntEnum):
@@ -19,7 +21,7 @@ class Range(IntEnum):
 
 
 def list_free_memory() -> str:
-    """RAM above 1 MiB that is identity-mapped and not the shim's or the bundle's, cut by NUMA node.
+    """RAM above 1 MiB that is identity-mapped and not the shim's, the bundle's or Linux's, cut by NUMA node.
 
     In: memory_map, memory_affinity, mapped_bytes. Out: free_ranges, free_count; trampoline_pa, 0 if there is no page
     below 640 KiB. Clobbers: all. Interrupts: off. Stack: 24 bytes.
@@ -34,6 +36,10 @@ def list_free_memory() -> str:
             mov     qword ptr [rip + used_ranges + Range.SIZE + Range.base], rax
             add     rax, qword ptr [rip + bundle_bytes]
             mov     qword ptr [rip + used_ranges + Range.SIZE + Range.end], rax
+            mov     rax, qword ptr [rip + linux_load_pa]
+            mov     qword ptr [rip + used_ranges + 2 * Range.SIZE + Range.base], rax
+            mov     rax, qword ptr [rip + linux_load_end]
+            mov     qword ptr [rip + used_ranges + 2 * Range.SIZE + Range.end], rax
             lea     rbx, [rip + memory_map]
             mov     ebp, dword ptr [rip + memory_map_count]
     .entry: cmp     dword ptr [rbx + HvmMemoryMapEntry.type], 1
@@ -89,7 +95,7 @@ def list_free_memory() -> str:
             jae     .done
             mov     r10, rdi                        # end of this piece
             lea     rcx, [rip + used_ranges]
-            mov     r11d, 2
+            mov     r11d, {USED_RANGES}
     .used:  mov     rax, qword ptr [rcx + Range.end]
             cmp     rsi, rax
             jae     .free                           # it lies before
@@ -127,7 +133,7 @@ def list_free_memory() -> str:
             .section .bss
             .align  8
     used_ranges:
-            .zero   2 * Range.SIZE
+            .zero   {USED_RANGES} * Range.SIZE
     free_count:
             .zero   8
     free_ranges:

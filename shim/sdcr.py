@@ -33,7 +33,10 @@ def publish_sdcr() -> str:
             mov     rax, qword ptr [rip + trampoline_pa]
             mov     qword ptr [rbx + Sdcr.trampoline_pa], rax
             lea     rax, [rip + relay_page]
-            mov     qword ptr [rbx + Sdcr.relay_pa], rax
+            cmp     qword ptr [rip + linux_part], 0
+            je      .relay
+            xor     eax, eax                        # Linux runs here, not the relay
+    .relay: mov     qword ptr [rbx + Sdcr.relay_pa], rax
             mov     eax, dword ptr [rip + tsc_khz]
             mov     dword ptr [rbx + Sdcr.tsc_khz], eax
             mov     eax, dword ptr [rip + output_page + SidecarOutput.missing_count]
@@ -81,16 +84,18 @@ def publish_sdcr() -> str:
             ret
             .section .bss
             .align  PAGE_SIZE
+    lasting_tables:                                 # stay reserved when Linux runs
     cpu_map:
             .zero   MAX_CPUS * CpuMapEntry.SIZE
     sdcr:   .zero   Sdcr.SIZE + MAX_NODES * SdcrNode.SIZE + MAX_CPUS * CpuMapEntry.SIZE
-            .align  PAGE_SIZE
-    relay_page:
-            .zero   PAGE_SIZE
+            .align  8
     rsdp:   .zero   Rsdp.SIZE
             .align  8
     xsdt:   .zero   AcpiHeader.SIZE + {XSDT_ENTRIES} * 8
             .align  PAGE_SIZE
+    lasting_tables_end:
+    relay_page:
+            .zero   PAGE_SIZE
     """
 
 

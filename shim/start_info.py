@@ -4,7 +4,6 @@ All is copied into the shim's own memory at once: what it points at may lie anyw
 Ref: Xen public headers, `arch-x86/hvm/start_info.h`.
 """
 
-COMMAND_LINE_BYTES = 2048
 MEMORY_MAP_ENTRIES = 128
 
 
@@ -23,7 +22,7 @@ def read_start_info() -> str:
             lea     rdi, [rip + command_line]
             test    rsi, rsi
             je      .map
-            mov     ecx, {COMMAND_LINE_BYTES - 1}
+            mov     ecx, LinuxBoot.COMMAND_LINE_BYTES - 1
     .copy:  movzx   eax, byte ptr [rsi]
             test    al, al
             je      .map
@@ -73,8 +72,61 @@ def read_start_info() -> str:
     memory_map:
             .zero   {MEMORY_MAP_ENTRIES} * HvmMemoryMapEntry.SIZE
     command_line:
-            .zero   {COMMAND_LINE_BYTES}
+            .zero   LinuxBoot.COMMAND_LINE_BYTES
     """
 
 
-ROUTINES = (read_start_info,)
+def add_bundle_line() -> str:
+    """Append the bundle's command line to the machine's: one line for options and Linux alike.
+
+    In: command_line_part. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 8 bytes and as say.
+    """
+    return """
+    add_bundle_line:
+            mov     rax, qword ptr [rip + command_line_part]
+            test    rax, rax
+            je      .none
+            lea     rsi, [rip + text_blank]
+            call    append_command_line
+            mov     rax, qword ptr [rip + command_line_part]
+            mov     rsi, qword ptr [rip + bundle_pa]
+            add     rsi, qword ptr [rax + BundlePart.offset]
+            mov     ecx, dword ptr [rax + BundlePart.size]
+            jmp     append_bytes
+    .none:  ret
+
+    append_command_line:                            # rsi zero-terminated text
+            mov     ecx, LinuxBoot.COMMAND_LINE_BYTES
+
+    append_bytes:                                   # rsi text, at most ecx bytes
+            lea     rdi, [rip + command_line]
+            lea     rdx, [rdi + LinuxBoot.COMMAND_LINE_BYTES - 1]
+    .end:   cmp     byte ptr [rdi], 0
+            je      .byte
+            inc     rdi
+            jmp     .end
+    .byte:  test    ecx, ecx
+            je      .done
+            movzx   eax, byte ptr [rsi]
+            test    al, al
+            je      .done
+            cmp     rdi, rdx
+            jae     .full
+            mov     byte ptr [rdi], al
+            inc     rsi
+            inc     rdi
+            dec     ecx
+            jmp     .byte
+    .done:  ret
+    .full:  lea     rsi, [rip + text_line_full]
+            mov     edx, LinuxBoot.COMMAND_LINE_BYTES
+            jmp     say
+            .section .rodata
+    text_blank:
+            .asciz  " "
+    text_line_full:
+            .asciz  "note: the command line is longer than %u bytes and was cut"
+    """
+
+
+ROUTINES = (read_start_info, add_bundle_line)

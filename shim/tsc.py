@@ -11,7 +11,7 @@ ASSUMED_KHZ = 4_000_000
 def calibrate_tsc() -> str:
     """Count TSC ticks while channel 2 of the PIT counts down.
 
-    In: nothing. Out: tsc_khz. Clobbers: rax, rcx, rdx, rsi, r8 to r11. Interrupts: off. Stack: as say.
+    In: nothing. Out: tsc_khz. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: as say.
     """
     count = PIT_HZ * MEASURED_MS // 1000
     return f"""

@@ -41,8 +41,12 @@ def module_directory(request: pytest.FixtureRequest) -> Path:
 
 
 def tidy(session: Session) -> None:
-    """Makes the machine fit for the next test: whoever is not idle comes back through the trampoline."""
+    """Makes the machine fit for the next test: whoever is not idle comes back through the trampoline.
+
+    The Cpu objects are new ones, in case a test that failed has left a run in the old ones.
+    """
     assert session.machine.alive
+    session.cpus = {number: Cpu(session.driver, number) for number in session.cpus}
     for cpu in session.cpus.values():
         if cpu.state is not DriverState.AVAIL or cpu.status != CpuStatus.IDLE:
             bring_back(cpu)
@@ -117,6 +121,10 @@ def log(cpu: Cpu) -> list[str]:
     else:
         text = text[:written]
     return text.decode("utf-8").splitlines()
+
+
+def wait_log(cpu: Cpu, line: str) -> None:
+    wait_until(lambda: line in log(cpu), seconds=SECONDS, what=f"{line!r} in the log of {cpu}")
 
 
 # --- interrupts and faults --------------------------------------------------------------------------------------------

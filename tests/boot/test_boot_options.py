@@ -1,0 +1,115 @@
+"""Words on the command line that say which CPUs the sidecar gets, well-formed or not, and a CPU that is not there."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.layout import CpuPolicy, CpuStatus
+from sidecar.protocol.errors import CpuAway
+from sidecar.protocol.slot import DriverState
+from sidecar.qemu.session import Session
+
+BAD_LISTS = {
+    "": set(),
+    "x": set(),
+    "2,x": {2},
+    "3-1": set(),
+    "1-": set(),
+    "-1": set(),
+    "1,,2": {1},
+    "5-6,": {5, 6},
+    "2048": set(),
+    "99999999999999999999": set(),
+    "0x2": set(),
+}
+"""Malformed lists, and which CPUs are Linux's by what stands before the mistake."""
+
+PHANTOM = 77
+ATTEMPTS, ATTEMPT_SECONDS = 3, 1.0
+
+
+def left_to_linux(session: Session) -> set[int]:
+    """CPUs that are Linux's, apart from the first of the one node."""
+    found = session.found
+    linux = {cpu.linux_number for cpu in found.cpus if cpu.policy == CpuPolicy.LINUX}
+    removed = {cpu.linux_number for cpu in found.cpus if found.status(session.machine.ram, cpu) == CpuStatus.REMOVED}
+    idle = {cpu.linux_number for cpu in found.cpus if found.status(session.machine.ram, cpu) == CpuStatus.IDLE}
+    assert linux == removed
+    assert idle == set(session.cpus) == set(range(session.smp)) - linux
+    return linux - {0}
+
+
+def answer_all(session: Session) -> None:
+    for cpu in session.cpus.values():
+        cpu.none()
+
+
+def test_cpus_left_to_linux_are_removed_and_the_others_idle(run_directory: Path) -> None:
+    with Session(smp=8, append="quiet sidecar.linux_cpus=2,5-6 root=/dev/vda", directory=run_directory) as session:
+        assert left_to_linux(session) == {2, 5, 6}
+        assert session.notes == []
+        answer_all(session)
+        for number in (2, 5, 6):
+            assert session.driver.state(number) is DriverState.REMOVED
+            assert session.driver.pages(number).diagnostic.boot.arrivals == 0
+            with pytest.raises(CpuAway, match="removed or is run by Linux"):
+                session.driver.run(number)
+
+
+@pytest.mark.parametrize(("words", "left"), [
+    ("sidecar.linux_cpus=0", set()),
+    ("sidecar.linux_cpus=2 sidecar.linux_cpus=4", {2, 4}),
+    ("sidecar.linux_cpus=6-2047", {6, 7}),
+    ("xsidecar.linux_cpus=1 sidecar.linux_cpus=3-3", {3}),
+])  # fmt: skip
+def test_unusual_lists(words: str, left: set[int], run_directory: Path) -> None:
+    with Session(smp=8, append=words, directory=run_directory) as session:
+        assert left_to_linux(session) == left
+        assert session.notes == []
+
+
+@pytest.mark.parametrize("bad", BAD_LISTS)
+def test_a_malformed_list_is_noted_and_the_boot_goes_on(bad: str, run_directory: Path) -> None:
+    with Session(smp=8, append=f"sidecar.linux_cpus={bad}", directory=run_directory) as session:
+        expected = "sidecar.linux_cpus: expected numbers and ranges below 2048 such as 1,4-7, got:"
+        assert session.notes == [f"{expected} {bad}".rstrip()]
+        assert left_to_linux(session) == BAD_LISTS[bad]
+        answer_all(session)
+
+
+@pytest.mark.parametrize("word", ["sidecar=maybe", "sidecar", "sidecar=off2", "sidecar.phantom=x"])
+def test_an_unknown_option_is_noted_and_ignored(word: str, run_directory: Path) -> None:
+    with Session(smp=2, append=f"{word} sidecar.linux_cpus=0", directory=run_directory) as session:
+        assert session.notes == [f"unknown option, ignored, at: {word} sidecar.linux_cpus=0"]
+        answer_all(session)
+
+
+def test_a_long_command_line(run_directory: Path) -> None:
+    with Session(smp=4, append=f"{'x' * 1000} sidecar.linux_cpus=3", directory=run_directory) as session:
+        assert left_to_linux(session) == {3}
+
+
+def test_a_cpu_that_is_not_there_is_reported_within_three_attempts(run_directory: Path) -> None:
+    with Session(smp=4, append=f"sidecar.phantom={PHANTOM}", tests=True, directory=run_directory) as session:
+        found = session.found
+        assert found.missing_count == 1
+        assert session.notes == [f"the CPU with APIC id {PHANTOM} did not start"]
+        seconds = (found.all_idle_tsc - found.first_init_tsc) / found.tsc_khz / 1000
+        assert ATTEMPTS * ATTEMPT_SECONDS <= seconds < ATTEMPTS * ATTEMPT_SECONDS + 3
+
+        missing = found.cpus[-1]
+        assert (missing.linux_number, missing.apic_id, missing.policy) == (4, PHANTOM, CpuPolicy.SIDECAR)
+        assert found.status(session.machine.ram, missing) == CpuStatus.REMOVED
+        assert session.driver.pages(4).diagnostic.boot.arrivals == 0
+        with pytest.raises(CpuAway):
+            session.cpus[4].none()
+        for number in (1, 2, 3):
+            session.cpus[number].none()
+            assert session.driver.pages(number).diagnostic.boot.arrivals == 1
+
+
+def test_a_machine_whose_only_sidecar_cpu_is_not_there(run_directory: Path) -> None:
+    with Session(smp=1, append=f"sidecar.phantom={PHANTOM}", directory=run_directory) as session:
+        assert session.found.missing_count == 1
+        assert session.notes == [f"the CPU with APIC id {PHANTOM} did not start"]
+        assert "sidecar: 0 CPUs idle in 1 nodes" in session.console
