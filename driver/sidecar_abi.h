@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x7ed761e41a56690dULL
+#define SIDECAR_ABI_HASH 0x5bff2f7e65a3dde7ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -36,6 +36,8 @@ enum sidecar_cpu_policy {
 enum sidecar_params_flags {
 	/* The RAISE command may raise faults on purpose: a machine for tests. */
 	SIDECAR_PARAMS_FLAGS_ALLOW_RAISE = 1,
+	/* The serial log ends when the entry returns: then the port is Linux's. */
+	SIDECAR_PARAMS_FLAGS_SERIAL_UNTIL_RETURN = 2,
 };
 
 /* One byte per CPU: whose turn it is. */

@@ -41,7 +41,10 @@ def entry() -> str:
             mov     rdi, qword ptr [r15 + SidecarParams.cpu_map_pa]
             call    fan_out
             call    wait_for_all
-            mov     eax, 1
+            test    dword ptr [r15 + SidecarParams.flags], ParamsFlags.SERIAL_UNTIL_RETURN
+            je      .log
+            mov     dword ptr [rip + log_port], 0   # all CPUs are idle: none is writing
+    .log:   mov     eax, 1
     .leave: add     rsp, 8
             pop     r15
             pop     r14

@@ -82,8 +82,9 @@ def keep_params() -> str:
             mov     eax, dword ptr [r15 + SidecarParams.flags]
             and     eax, ParamsFlags.ALLOW_RAISE
             mov     dword ptr [rip + raise_allowed], eax
-            xor     eax, eax
-            cmp     byte ptr [r15 + SidecarParams.enable_logging], 0
+            movzx   eax, byte ptr [r15 + SidecarParams.enable_logging]
+            mov     dword ptr [rip + log_requests], eax
+            test    eax, eax
             je      .quiet
             movzx   eax, word ptr [r15 + SidecarParams.log_port]
     .quiet: mov     dword ptr [rip + log_port], eax
@@ -106,8 +107,9 @@ def keep_params() -> str:
             .zero   4
     raise_allowed:
             .zero   4
-    log_port:                                       # I/O base of the serial log, 0 for none
+    log_requests:                                   # each command is logged
             .zero   4
+    log_port:                                       # I/O base of the serial log, 0 for none
             .zero   4
     """
 

@@ -55,7 +55,7 @@ def execute() -> str:
             mov     eax, dword ptr [rip + command_page + CommandPage.command]   # copied before it is looked at
             mov     dword ptr [rip + command_page + CommandPage.command], SidecarCommand.NONE
             mov     dword ptr [rip + vp_globals + VpGlobals.command], eax
-            cmp     dword ptr [rip + log_port], 0
+            cmp     dword ptr [rip + log_requests], 0
             jne     .log
     .dispatch:
             cmp     eax, SidecarCommand.NONE

@@ -66,6 +66,8 @@ class ParamsFlags(IntFlag):
 
     ALLOW_RAISE = 1
     """The RAISE command may raise faults on purpose: a machine for tests."""
+    SERIAL_UNTIL_RETURN = 2
+    """The serial log ends when the entry returns: then the port is Linux's."""
 
 
 SidecarParams = Layout(

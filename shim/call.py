@@ -39,6 +39,10 @@ def call_sidecar() -> str:
             je      .no_tests
             mov     dword ptr [rbx + SidecarParams.flags], ParamsFlags.ALLOW_RAISE
     .no_tests:
+            cmp     qword ptr [rip + linux_part], 0
+            je      .no_linux
+            or      dword ptr [rbx + SidecarParams.flags], ParamsFlags.SERIAL_UNTIL_RETURN
+    .no_linux:
             lea     rax, [rip + cpu_map]
             mov     qword ptr [rbx + SidecarParams.cpu_map_pa], rax
             mov     eax, dword ptr [rip + cpu_count]

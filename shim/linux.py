@@ -202,8 +202,8 @@ def finish_command_line() -> str:
     """Append what keeps Linux off the sidecar's CPUs.
 
     maxcpus=1: Linux boots one CPU. no_ipi_broadcast=1: once all CPUs have been online, it would otherwise send to CPUs
-    that have returned. 8250.nr_uarts=2, with sidecar=log: the third serial port is the sidecar's.
-    In: command_line, options, node_count. Clobbers: rax, rcx, rsi, rdi. Stack: as say.
+    that have returned.
+    In: command_line, node_count. Clobbers: rax, rcx, rdx, rsi, rdi. Stack: as say.
     """
     return """
     finish_command_line:
@@ -211,16 +211,10 @@ def finish_command_line() -> str:
             je      .done
             lea     rsi, [rip + text_one_cpu_only]
             call    append_command_line
-            test    dword ptr [rip + options], Option.LOG
-            je      .done
-            lea     rsi, [rip + text_two_uarts]
-            call    append_command_line
     .done:  ret
             .section .rodata
     text_one_cpu_only:
             .asciz  " maxcpus=1 no_ipi_broadcast=1"
-    text_two_uarts:
-            .asciz  " 8250.nr_uarts=2"
     """
 
 

@@ -82,6 +82,7 @@ def load_idt() -> str:
             pop     rax
             iretq
 
+            .align  {STUB_BYTES}                    # as the stubs, so that a jump from them is as short as can be
     shim_fault:
             pop     rdx                             # vector
             pop     r8                              # error code

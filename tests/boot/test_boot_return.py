@@ -59,7 +59,6 @@ def test_a_removed_cpu_halts_and_hears_nothing(session: Session) -> None:
     for other in (1, 3):
         session.cpus[other].none()
     assert cpu.pages.diagnostic.counters.snapshot().requests == counted.requests
-    assert local_apic(session.machine, 2)["IRR"] == "(none)"
     with pytest.raises(CpuAway):
         cpu.none()
     with pytest.raises(CpuAway):
@@ -150,9 +149,8 @@ def test_a_second_driver_finds_everything_as_the_first_left_it(session: Session)
 
 
 def test_the_boot_cpu_counts_the_responses(session: Session) -> None:
-    before = int(session.backing.relay.responses)
-    for _ in range(20):
+    relay, before = session.backing.relay, int(session.backing.relay.responses)
+    for sent in range(1, 21):
         session.cpus[1].none()
-    wait_until(
-        lambda: session.backing.relay.responses == before + 20, seconds=20, what="20 responses"
-    )
+        wait_until(lambda sent=sent: relay.responses >= before + sent, seconds=20, what=f"response {sent}")
+    assert relay.responses == before + 20
