@@ -54,7 +54,7 @@ from sidecar.kernel import (
 )
 from sidecar.kernel.common import apic as common_apic
 from sidecar.kernel.common import serial, text
-from sidecar.layout import ABI_VERSION, NAMES, PAGE_SIZE, Bundle, BundleKind, BundlePart, abi_hash
+from sidecar.layout import ABI_VERSION, NAMES, PAGE_SIZE, Bundle, BundleKind, abi_hash
 from sidecar.layout.address_map import absolute_symbols
 from sidecar.layout.boot import BUNDLE_MAGIC, BUNDLE_PARTS, RelayFlags
 from sidecar.layout.params import ParamsFlags

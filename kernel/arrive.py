@@ -10,7 +10,6 @@ Ref: SDM vol. 2A, CPUID leaf 0xB; vol. 3A, 4.5, 9.1.1 (state after INIT).
 
 from sidecar.layout.address_map import PER_CPU_MAP, Source
 
-
 LINE_BYTES = 64
 
 

@@ -101,8 +101,8 @@ def wait_for_all() -> str:
 
     Each of the attempts ends when no CPU has arrived for start_timeout_ms, so the wait is bounded. A CPU that arrives
     after its claim was revoked finds its status REMOVED and halts.
-    In: r15 params, r14 output. Out: output's counts and all_idle_tsc. Clobbers: rax, rcx, rdx, rsi, rbx, rbp, r8 to r13.
-    Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: r15 params, r14 output. Out: output's counts and all_idle_tsc.
+    Clobbers: rax, rcx, rdx, rsi, rbx, rbp, r8 to r13. Interrupts: off. Stack: 8 bytes and those of its callees.
     """
     return f"""
     wait_for_all:

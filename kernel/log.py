@@ -64,7 +64,8 @@ def log_line() -> str:
 def ring_append() -> str:
     """Append bytes to this CPU's log ring; `written` is stored last.
 
-    In: rsi bytes, ecx how many, less than the ring. Clobbers: rax, rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: none.
+    In: rsi bytes, ecx how many, less than the ring. Clobbers: rax, rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    Stack: none.
     """
     return f"""
     ring_append:

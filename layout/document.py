@@ -147,8 +147,8 @@ def _registers() -> Iterator[str]:
     yield from (
         "## Registers of a virtual processor", "",
         "What GET_VP_REGISTERS and SET_VP_REGISTERS know without a guest, under the names of the Hyper-V TLFS. They",
-        "are state of the virtual processor; SET changes the writable bits alone, and never the physical CPU. Bits that",
-        "are 1 after reset are hard-wired.", "",
+        "are state of the virtual processor; SET changes the writable bits alone, and never the physical CPU. Bits",
+        "that are 1 after reset are hard-wired.", "",
     )
     yield from table(("number:", "name", "after reset:", "writable bits:"), (
         (f"{register.number:#x}", f"`{register.name}`", f"{register.reset:#x}", f"{register.writable:#x}")

@@ -1,7 +1,7 @@
 """Linux's 64-bit boot protocol: byte offsets in the bzImage and in boot_params.
 
 The fields are not naturally aligned, so they are offsets and no Layout.
-Ref: Linux `Documentation/arch/x86/boot.rst` ("The Real-Mode Kernel Header", "64-bit Boot Protocol") and `zero-page.rst`.
+Ref: Linux `Documentation/arch/x86/boot.rst` ("The Real-Mode Kernel Header", "64-bit Boot Protocol"), `zero-page.rst`.
 """
 
 from __future__ import annotations

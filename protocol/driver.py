@@ -18,7 +18,8 @@ from sidecar.protocol.backing import CpuNumbers
 from sidecar.protocol.errors import CpuAway, CpuBusy, ProtocolError, status_name
 from sidecar.protocol.fault import Fault
 from sidecar.protocol.recovery import halt_by_init
-from sidecar.protocol.runs import COMMAND_SECONDS, Runs
+from sidecar.protocol.runner import COMMAND_SECONDS
+from sidecar.protocol.runs import Runs
 from sidecar.protocol.slot import IN_FLIGHT, CpuPages, DriverState
 from sidecar.protocol.waiting import poll
 
@@ -65,6 +66,15 @@ class PageDriver(Runs):
     def command_memory(self, cpu: int) -> memoryview:
         """The command page itself; only for who has claimed the CPU or fills the page in `prepare`."""
         return self._slot(cpu).command_memory
+
+    def open_page(self, cpu: int, owner: object) -> memoryview:
+        """The command page: the pages of all CPUs are mapped, and run() and start() see to it that nobody disturbs."""
+        slot = self._slot(cpu)
+        slot.require_owner(owner)
+        return slot.command_memory
+
+    def close_page(self, cpu: int, owner: object) -> None:
+        """Nothing is to be given back."""
 
     def fault(self, cpu: int) -> Fault | None:
         """The CPU's last fault, None if it never had one; complete once the status is FAULTED."""

@@ -13,7 +13,7 @@ A command that does not end in time gets INIT, and the CPU is restarted: its pag
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sidecar.layout.control import CpuStatus
 from sidecar.layout.x86 import Icr
@@ -29,17 +29,11 @@ from sidecar.protocol.errors import (
 )
 from sidecar.protocol.mapping import open_node
 from sidecar.protocol.recovery import bring_up, interrupt
+from sidecar.protocol.requests import command_name
+from sidecar.protocol.runner import COMMAND_SECONDS, Prepare, nothing
 from sidecar.protocol.scan import ENDED, Finished, Scan
 from sidecar.protocol.slot import IN_COMMAND, IN_FLIGHT, DriverState, Node, Slot
 from sidecar.protocol.waiting import poll
-
-COMMAND_SECONDS = 10.0
-
-Prepare = Callable[[], None]
-
-
-def _nothing() -> None:
-    """The preparation of a command page that is already filled."""
 
 
 class Runs:
@@ -52,7 +46,7 @@ class Runs:
         self._scan = Scan(self.nodes)
 
     def run(
-        self, cpu: int, *, seconds: float = COMMAND_SECONDS, owner: object | None = None, prepare: Prepare = _nothing
+        self, cpu: int, *, seconds: float = COMMAND_SECONDS, owner: object | None = None, prepare: Prepare = nothing
     ) -> None:
         """Runs the command in the command page to its end.
 
@@ -63,7 +57,7 @@ class Runs:
         generation = self._begin(slot, DriverState.SYNC, owner, prepare)
         self._await_end(slot, seconds, generation)
 
-    def start(self, cpu: int, *, owner: object | None = None, prepare: Prepare = _nothing) -> None:
+    def start(self, cpu: int, *, owner: object | None = None, prepare: Prepare = nothing) -> None:
         """Starts the command and returns; wait() or finished() tells of its end. Raises as run() at its start does."""
         self._begin(self._slot(cpu), DriverState.ASYNC, owner, prepare)
 
@@ -174,10 +168,10 @@ class Runs:
         if status == CpuStatus.IDLE:
             return
         if status in IN_COMMAND:
-            self._time_out(slot, seconds, slot.command_name())
+            self._time_out(slot, seconds, command_name(slot.command))
         if status == CpuStatus.FAULTED and (fault := slot.fault()):
             raise CpuFaulted(slot.numbers, fault)
-        raise ProtocolError(f"{slot.numbers} ended {slot.command_name()} with status {status_name(status)}")
+        raise ProtocolError(f"{slot.numbers} ended {command_name(slot.command)} with status {status_name(status)}")
 
     def _time_out(self, slot: Slot, seconds: float, command: str) -> None:
         """Takes the CPU back by INIT and restart, then raises CommandTimeout."""

@@ -19,7 +19,7 @@ import threading
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sidecar.layout.command import CommandPage, SidecarCommand
+from sidecar.layout.command import CommandPage
 from sidecar.layout.control import CpuStatus, Party, allowed
 from sidecar.protocol.atomics import AtomicU8, AtomicU32, AtomicU64
 from sidecar.protocol.backing import CpuNumbers
@@ -127,9 +127,3 @@ class Slot:
         """Remembers, before RUN, what is going to run: the CPU takes the command out of the page."""
         (self.command,) = struct.unpack_from("<I", self.command_memory, int(CommandPage.command))
         self.faults_before = self.fault_count.load()
-
-    def command_name(self) -> str:
-        try:
-            return SidecarCommand(self.command).name
-        except ValueError:
-            return f"command {self.command:#x}"

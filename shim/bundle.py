@@ -7,8 +7,8 @@ Runs on the boot CPU. Layout and parties: `layout/boot.py`.
 def check_bundle() -> str:
     """Check head and parts, and find them.
 
-    In: bundle_pa, bundle_bytes. Out: sidecar_part, linux_part, initramfs_part, command_line_part (addresses of BundlePart, 0 for
-    none), or fatal.
+    In: bundle_pa, bundle_bytes. Out: sidecar_part, linux_part, initramfs_part, command_line_part (addresses of
+    BundlePart, 0 for none), or fatal.
     Clobbers: rax, rbx, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: as say.
     """
     return """

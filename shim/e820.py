@@ -11,7 +11,7 @@ def write_e820() -> str:
     """Fill boot_params' E820 table.
 
     In: memory_map, what the sidecar was given. Out: boot_params, or fatal if there are too many entries.
-    Clobbers: all but rbx, rbp. Interrupts: off. Stack: 32 bytes and as say.
+    Clobbers: all but rbx, rbp. Interrupts: off. Stack: as say.
     """
     return """
     write_e820:
@@ -48,7 +48,7 @@ def write_e820() -> str:
             pop     rbx
             ret
 
-    add_e820:                                       # r8 to r9 of type r10d; joined to the entry before if it continues it
+    add_e820:                                       # r8 to r9 of type r10d, joined to the entry it continues
             cmp     r8, r9
             jae     .done
             movzx   eax, byte ptr [rip + boot_params + BootParams.e820_entries]

@@ -1,7 +1,7 @@
 """The hand-over to Linux: bzImage by the 64-bit boot protocol.
 
-Runs on the boot CPU, last. What the sidecar needs for good (its image, its nodes' memory, the trampoline page, the CPU map
-and the ACPI tables) is reserved in the E820 map; everything else of the shim's may be overwritten by Linux.
+Runs on the boot CPU, last. What the sidecar needs for good (its image, its nodes' memory, the trampoline page, the CPU
+map and the ACPI tables) is reserved in the E820 map; everything else of the shim's may be overwritten by Linux.
 Ref: Linux `Documentation/arch/x86/boot.rst`, "64-bit Boot Protocol".
 """
 
@@ -155,7 +155,8 @@ def boot_linux() -> str:
 def check_linux_memory() -> str:
     """Is where Linux wants to run one piece of RAM, and not what is copied from?
 
-    In: linux_load_pa, linux_load_end, memory_map, bundle. Out: returns, or fatal. Clobbers: rax, rcx, rdx, rsi, rdi.
+    In: linux_load_pa, linux_load_end, memory_map, bundle. Out: returns, or fatal.
+    Clobbers: rax, rcx, rdx, rsi, rdi, r8.
     """
     return """
     check_linux_memory:
@@ -194,7 +195,7 @@ def check_linux_memory() -> str:
     text_linux_memory:
             .asciz  "fatal: no RAM from %x to %x, where Linux wants to run: give the machine more memory"
     text_linux_overlap:
-            .asciz  "fatal: shim or bundle lie between %x and %x, where Linux wants to run: give the machine more memory"
+            .asciz  "fatal: shim or bundle lies between %x and %x, where Linux wants to run: give it more memory"
     """
 
 
@@ -203,7 +204,7 @@ def finish_command_line() -> str:
 
     maxcpus=1: Linux boots one CPU. no_ipi_broadcast=1: once all CPUs have been online, it would otherwise send to CPUs
     that have returned.
-    In: command_line, node_count. Clobbers: rax, rcx, rdx, rsi, rdi. Stack: as say.
+    In: command_line, node_count. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Stack: as say.
     """
     return """
     finish_command_line:

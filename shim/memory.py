@@ -147,7 +147,8 @@ def allocate() -> str:
     """Take memory from the end of the largest range of a NUMA node, else of the next node that has enough.
 
     In: rdi bytes, a multiple of the page size; esi NUMA node; rdx limit: only ranges that end at or below it.
-    Out: rax physical address, 0 if there is none; ecx NUMA node it came from. Clobbers: rdx, r8 to r11. Stack: 16 bytes.
+    Out: rax physical address, 0 if there is none; ecx NUMA node it came from.
+    Clobbers: rdx, r8 to r11. Stack: 16 bytes.
     """
     return """
     allocate:

@@ -79,7 +79,7 @@ def read_start_info() -> str:
 def add_bundle_line() -> str:
     """Append the bundle's command line to the machine's: one line for options and Linux alike.
 
-    In: command_line_part. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 8 bytes and as say.
+    In: command_line_part. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: as say.
     """
     return """
     add_bundle_line:

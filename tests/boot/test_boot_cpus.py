@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.layout import MAX_NODE_CPUS, BootPhase, ControlPage, CpuPolicy, CpuStatus
+from sidecar.layout import MAX_NODE_CPUS, PAGE_SIZE, BootPhase, ControlPage, CpuMapEntry, CpuPolicy, CpuStatus
+from sidecar.layout.address_map import PER_CPU_VA
+from sidecar.protocol.address_check import CPU_MAP_VA
 from sidecar.qemu.session import Session
 from tests.support.booted import fresh_directory, stamps
+from tests.support.qemu_view import translations
 
 SPLIT = {2: (1, 1), 4: (1, 3), 16: (1, 15), 64: (2, 62), 255: (8, 247), 260: (9, 251)}
 """Nodes and sidecar CPUs by the number of CPUs."""
@@ -102,6 +105,15 @@ def test_numbers_are_qemus_numbers_and_madt_order(session: Session) -> None:
     assert [cpu.linux_number for cpu in session.found.cpus] == list(range(session.smp))
     if session.smp > 255:
         assert max(apic_ids) > 255
+
+
+def test_every_cpu_sees_the_whole_cpu_map_and_may_only_read_it(session: Session) -> None:
+    expected = -(-session.smp * CpuMapEntry.SIZE // PAGE_SIZE)
+    for cpu in (min(session.cpus), max(session.cpus)):
+        pages = translations(session.machine, cpu)
+        mapped = {va: page for va, page in pages.items() if CPU_MAP_VA <= va < PER_CPU_VA}
+        assert sorted(mapped) == [CPU_MAP_VA + number * PAGE_SIZE for number in range(expected)]
+        assert not any(page.writable or page.executable for page in mapped.values())
 
 
 def apic_id_of(session: Session, cpu: dict[str, Any]) -> int:

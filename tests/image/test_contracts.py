@@ -1,4 +1,4 @@
-"""Every routine says what it takes and gives, which registers it changes and how much stack it needs; and that is so."""
+"""Every routine says what it takes and gives, which registers it changes, how much stack it needs; and that is so."""
 
 from collections.abc import Callable
 from functools import cache

@@ -5,6 +5,7 @@ import re
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import lief
 import pytest
@@ -96,7 +97,7 @@ def test_the_shim_is_not_relocated_at_all() -> None:
 
 @BOTH
 def test_the_build_id_is_the_hash_of_everything_else(name: str) -> None:
-    (build_id,) = [note["n_desc"] for note in notes(name) if note["n_name"] == "GNU"]
+    (build_id,) = [str(note["n_desc"]) for note in notes(name) if note["n_name"] == "GNU"]
     data = built(name).elf
     assert data.count(bytes.fromhex(build_id)) == 1
     assert hashlib.sha1(data.replace(bytes.fromhex(build_id), bytes(20))).hexdigest() == build_id
@@ -107,7 +108,7 @@ def test_the_pvh_note_names_the_entry() -> None:
     assert int.from_bytes(entry, "little") == symbol("shim", "pvh_entry")
 
 
-def notes(name: str) -> list[dict[str, object]]:
+def notes(name: str) -> list[dict[str, Any]]:
     sections = [one for one in read(built(name).elf).iter_sections() if isinstance(one, NoteSection)]
     return [dict(note) for section in sections for note in section.iter_notes()]
 

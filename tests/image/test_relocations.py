@@ -1,4 +1,6 @@
-"""What relocation leaves behind: pointers to routines and data, tables by command and kind, none of it used too early."""
+"""What relocation leaves behind: pointers to routines and data, tables by command and kind, nothing used too early."""
+
+from elftools.elf.relocation import RelocationSection
 
 from sidecar.builder import image
 from sidecar.kernel import provoke
@@ -18,7 +20,7 @@ def routine_at(vaddr: int) -> str:
 
 def test_the_table_in_the_file_is_the_linkers() -> None:
     table = read(image.kernel().elf).get_section_by_name(".rela.dyn")
-    assert table is not None
+    assert isinstance(table, RelocationSection)
     found = [(one["r_offset"], one["r_addend"]) for one in table.iter_relocations()]
     assert found == list(RELATIVE)
     assert found

@@ -5,16 +5,15 @@
     flow.written("format_text")      the general registers that are different after a call of it
     flow.stack("log_line")           the most bytes of stack below its return address, callees included
 
-64-bit code only. A register that a routine pushes and pops, or moves away and back, counts as kept. A jump or call through a register or memory
-leads nowhere here; `indirect` tells where there is one.
+64-bit code only. A register that a routine pushes and pops, or moves away and back, counts as kept. A jump or call
+through a register or memory leads nowhere here; `indirect` tells where there is one.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import capstone
 from capstone import x86
@@ -38,6 +37,14 @@ _STACK: Final = "the stack"
 _TO: Final = (_STACK, *GENERAL)
 
 
+Values: TypeAlias = frozenset[int] | None
+"""What a register may hold; None: anything."""
+
+
+def _either(one: Values, other: Values) -> Values:
+    return None if one is None or other is None else one | other
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One instruction. `targets` are the addresses it can go on at, besides a call's routine, which is `callee`."""
@@ -49,6 +56,7 @@ class Step:
     mnemonic: str
     move: tuple[str, str]  # from one whole register to another, or to or from the stack; or ("", "")
     writes: frozenset[str]  # general registers but rsp
+    constant: int | None  # what MOV puts into the register that it writes
     refers_to: int | None  # the address of an operand [rip + ...]
     targets: tuple[int, ...]
     callee: int | None
@@ -98,6 +106,24 @@ class ControlFlow:
         moves = {step.move for step in body}
         return frozenset(name for name in written if not any((name, to) in moves and (to, name) in moves for to in _TO))
 
+    def values(self, label: str, registers: tuple[str, ...]) -> dict[int, tuple[Values, ...]]:
+        """By address of a step after a jump to `label`: the constants that each register may hold before it."""
+        states: dict[int, tuple[Values, ...]] = {}
+        waiting: list[tuple[int, tuple[Values, ...]]] = [(self.symbols[label], (None,) * len(registers))]
+        while waiting:
+            vaddr, state = waiting.pop()
+            step = self.steps.get(vaddr)
+            before = states.get(vaddr)
+            merged = state if before is None else tuple(map(_either, before, state))
+            if step is None or merged == before:
+                continue
+            states[vaddr] = merged
+            changed = step.writes | (self._written_from(step.callee, frozenset()) if step.callee is not None else set())
+            known = None if step.constant is None else frozenset({step.constant})
+            after = tuple(known if name in changed else old for name, old in zip(registers, merged, strict=True))
+            waiting += [(target, after) for target in step.targets]
+        return states
+
     def _body(self, start: int, ends: frozenset[int]) -> Iterator[Step]:
         """The steps of a routine without its callees'."""
         seen: set[int] = set(ends) - {start}
@@ -144,9 +170,9 @@ def _step(instruction: capstone.CsInsn, routine: str) -> Step:
     jumps, calls = instruction.group(x86.X86_GRP_JUMP), instruction.group(x86.X86_GRP_CALL)
     direct = bool(operands) and operands[0].type == x86.X86_OP_IMM
     targets = [operands[0].imm] if jumps and direct else []
-    if not (instruction.mnemonic in _RETURNS | {"jmp", "ljmp", "ud2"}):
+    if instruction.mnemonic not in _RETURNS | {"jmp", "ljmp", "ud2"}:
         targets.append(end)
-    written = (WHOLE.get(instruction.reg_name(number)) for number in instruction.regs_access()[1])
+    written = (_whole(instruction, number) for number in instruction.regs_access()[1])
     return Step(
         vaddr=instruction.address,
         size=instruction.size,
@@ -155,6 +181,7 @@ def _step(instruction: capstone.CsInsn, routine: str) -> Step:
         mnemonic=instruction.mnemonic,
         move=_move(instruction),
         writes=frozenset(name for name in written if name and name != "rsp"),
+        constant=operands[1].imm if instruction.mnemonic == "mov" and operands[1].type == x86.X86_OP_IMM else None,
         refers_to=next(
             (end + one.mem.disp for one in operands if one.type == x86.X86_OP_MEM and one.mem.base == x86.X86_REG_RIP),
             None,
@@ -166,9 +193,14 @@ def _step(instruction: capstone.CsInsn, routine: str) -> Step:
     )
 
 
+def _whole(instruction: capstone.CsInsn, number: int) -> str:
+    """The general register that capstone's register `number` is a part of; "" if it is none."""
+    return WHOLE.get(instruction.reg_name(number) or "", "")
+
+
 def _move(instruction: capstone.CsInsn) -> tuple[str, str]:
     names = [
-        WHOLE.get(instruction.reg_name(one.reg), "") if one.type == x86.X86_OP_REG and one.size == _WORD else ""
+        _whole(instruction, one.reg) if one.type == x86.X86_OP_REG and one.size == _WORD else ""
         for one in instruction.operands
     ]
     if instruction.mnemonic == "push":

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, Final
 
-import unicorn
+import unicorn as untyped_unicorn
 from elftools.elf.constants import P_FLAGS
 from elftools.elf.elffile import ELFFile
 from unicorn import x86_const
@@ -24,6 +24,8 @@ from sidecar.builder.image import Image
 from sidecar.kernel.common.serial import Uart
 from sidecar.layout import PAGE_SIZE
 from sidecar.shim.console import Port
+
+unicorn: Any = untyped_unicorn  # it claims to have types, and exports none of its names
 
 STACK: Final = range(0x7FFF_0000, 0x7FFF_4000)
 RETURN: Final = 0x7FFF_8000
@@ -74,7 +76,7 @@ class Emulator:
         self, image: Image, *, base: int = 0, memory: tuple[range, ...] = (), stops: tuple[str, ...] = ()
     ) -> None:
         self.image, self.base = image, base
-        self._cpu = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        self._cpu: Any = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._loaded: list[tuple[int, bytes]] = []
         self._memory = memory
         self._output = bytearray()

@@ -17,8 +17,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure on this host",
-        description="Measures image, memory, start of the CPUs, dispatch of a command and idle cost, on a quiet host in "
-        "about three minutes, and prints the figures.",
+        description="Measures image, memory, start of the CPUs, dispatch of a command and idle cost, and prints the "
+        "figures. On a quiet host this takes about a minute.",
     )
     parser.add_argument("--only", metavar="NAME", choices=sorted(MEASUREMENTS), help=", ".join(sorted(MEASUREMENTS)))
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures as JSON")
@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     print(document.text(groups, where))
     try:
         if options.json:
-            options.json.write_text(json.dumps({"host": where, "groups": [asdict(group) for group in groups]}, indent=2))
+            data = {"host": where, "groups": [asdict(group) for group in groups]}
+            options.json.write_text(json.dumps(data, indent=2) + "\n")
         if options.write:
             options.write.write_text(document.document(groups, where))
     except OSError as error:

@@ -69,7 +69,7 @@ def test_loading_is_copying_the_beginning_and_clearing_the_rest() -> None:
         assert memory[start : start + len(content)] == content
     bss = plan.section(".bss")
     assert memory[bss.vaddr : bss.end] == bytes(BSS.size)
-    assert (plan.memory_bytes, plan.loaded_file_bytes) == (bss.end, bss.vaddr)
+    assert (plan.memory_bytes, plan.loaded_file_bytes) == (bss.end, plan.section(".data").end)
 
 
 def test_an_executable_page_holds_code_and_breakpoints_only() -> None:

@@ -9,6 +9,7 @@ from sidecar.layout import VP_REGISTERS, CommandPage, RaiseKind, SidecarCommand
 from sidecar.protocol.commands import Cpu, raise_request, register_request
 from sidecar.protocol.driver import PageDriver
 from sidecar.protocol.errors import CpuBusy, ProtocolError, SidecarCommandError
+from sidecar.protocol.typed import sentence
 from tests.support.simulated_cpu import UNKNOWN_COMMAND
 from tests.support.simulated_sidecar import SimulatedSidecar
 
@@ -79,7 +80,7 @@ def test_the_sidecars_sentence_is_in_the_error(cpu: Cpu) -> None:
 def test_a_sentence_that_is_no_utf8_is_shown(cpu: Cpu) -> None:
     page = cpu.pages.command
     page.has_error, page.error.length, page.error.text = 1, 2, b"\xffx" + bytes(253)
-    assert cpu._sentence() == r"\xffx"
+    assert sentence(cpu.driver.command_memory(1)) == r"\xffx"
 
 
 def test_a_second_user_is_told(cpu: Cpu) -> None:

@@ -49,7 +49,7 @@ def test_a_missing_cpu_is_no_success() -> None:
 
 def test_json_has_an_object_per_cpu() -> None:
     data = booted(cpu(1)).as_dict()
-    assert set(data) == {"smp", "accelerator", "nodes", "cpus", "boot", "fallback"}
+    assert set(data) == {"smp", "accelerator", "nodes", "cpus", "boot", "fallback", "notes"}
     assert data["fallback"] is None
     assert {"linux", "apic_id", "node", "index", "numa", "state", "boot_us", "answered"} <= set(data["cpus"][0])
 

@@ -1,0 +1,83 @@
+"""What stands in a command page's request and answer: registers by name, batches, faults on purpose."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from sidecar.layout.abi import MAX_REGISTERS
+from sidecar.layout.command import (
+    VP_REGISTERS,
+    CommandPage,
+    GetSetVpRegisterRequest,
+    HvRegisterAssoc,
+    HvStatus,
+    RaiseRequest,
+    SidecarCommand,
+)
+
+REGISTER_NUMBERS = {register.name: register.number for register in VP_REGISTERS}
+DATA_BYTES = CommandPage.request_data.SIZE
+MASK_64 = (1 << 64) - 1
+
+T = TypeVar("T")
+Register = TypeVar("Register", str, int, str | int)
+"""A register by its TLFS name, or by its number."""
+
+
+def register_request(pairs: Iterable[tuple[int, int]], *, count: int | None = None, target_vtl: int = 0) -> bytes:
+    """The request data of GET and SET; `count` and `target_vtl` may lie, for tests."""
+    entries = [
+        HvRegisterAssoc.build(name=number, value=value & MASK_64, value_high=value >> 64) for number, value in pairs
+    ]
+    shown = len(entries) if count is None else count
+    return GetSetVpRegisterRequest.build(count=shown, target_vtl=target_vtl, status=0) + b"".join(entries)
+
+
+def raise_request(kind: int, argument: int = 0) -> bytes:
+    """The request data of RAISE."""
+    return RaiseRequest.build(kind=kind, argument=argument)
+
+
+def register_number(name: str | int) -> int:
+    """Raises ValueError for a name that no register has."""
+    if isinstance(name, int):
+        return name
+    try:
+        return REGISTER_NUMBERS[name]
+    except KeyError:
+        raise ValueError(f"no register {name!r}; there are {', '.join(REGISTER_NUMBERS)}") from None
+
+
+def register_values(answer: bytes, count: int) -> list[int]:
+    """The values of the first `count` entries in the answer of GET."""
+    start, size = GetSetVpRegisterRequest.SIZE, HvRegisterAssoc.SIZE
+    offset = int(HvRegisterAssoc.value)
+    entries = (struct.unpack_from("<QQ", answer, start + n * size + offset) for n in range(count))
+    return [low | high << 64 for low, high in entries]
+
+
+def refusal(answer: bytes) -> str | None:
+    """Why GET or SET stopped, in words; None if it did not."""
+    (status,) = struct.unpack_from("<H", answer, int(GetSetVpRegisterRequest.status))
+    if status == HvStatus.SUCCESS:
+        return None
+    names = {int(known): known.name for known in HvStatus}
+    return f"status {status:#x} {names.get(status, '(unknown)')}"
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """As many items as fit into one GET or SET, again and again."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, MAX_REGISTERS)):
+        yield batch
+
+
+def command_name(command: int) -> str:
+    """The command's name, or its number where the ABI knows none."""
+    try:
+        return SidecarCommand(command).name
+    except ValueError:
+        return f"command {command:#x}"
