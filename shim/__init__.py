@@ -6,9 +6,9 @@ story from there: `read_start_info` (command line, memory map, bundle), `check_b
 sidecar unusable jumps to `no_sidecar` with its reason: a log line, never a failure. Otherwise `split_nodes`,
 `load_image`, `calibrate_tsc`, `call_sidecar`, `publish_sdcr`.
 
-At the end the machine belongs to somebody: to Linux, if the bundle carries one (`boot_linux`, `write_e820`); else to the
-host, through `relay`, where the boot CPU sends the interrupts that the host asks for; else, with nothing to run, it ends
-(`end_machine`).
+At the end the machine belongs to somebody: to Linux, if the bundle carries one (`boot_linux`, `write_e820`); else to
+the host, through `relay`, where the boot CPU sends the interrupts that the host asks for; else, with nothing to run, it
+ends (`end_machine`).
 
 Which file: entry (modes), main (the decision), start_info, options, bundle (input), acpi, cpus, memory, nodes (the
 machine), loader, call (the sidecar), sdcr, linux, e820, relay (afterwards), console, traps, tsc (tools).
