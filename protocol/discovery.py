@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.layout import (
-    ABI_VERSION,
     PAGE_SIZE,
     CpuMapEntry,
     CpuPolicy,
@@ -24,18 +23,18 @@ from sidecar.layout import (
     PrivatePage,
     SharedPage,
     TrampolinePage,
-    abi_hash,
 )
 from sidecar.layout.acpi import AcpiHeader, Sdcr, SdcrNode
 from sidecar.layout.boot import TRAMPOLINE_MAGIC
 from sidecar.layout.control import CPU_STATUS_COUNT
 from sidecar.layout.params import NO_NODE
+from sidecar.protocol.abi_check import AbiMismatch, require_abi
 from sidecar.protocol.machine import Cpu, Discovered, DiscoveryError, Node
 from sidecar.protocol.memory import Memory
 
 __all__ = [
     "AbiMismatch", "Anchor", "BadTable", "Cpu", "Discovered", "DiscoveryError", "Memory", "NoAnchor", "Node",
-    "discover", "find_anchor", "read_table",
+    "discover", "find_anchor", "parse_table", "read_table",
 ]
 
 SCAN_END = 0xA0000
@@ -46,10 +45,6 @@ LARGEST_TABLE = 1 << 20
 
 class NoAnchor(DiscoveryError):
     """No page of conventional memory carries the trampoline's magic number."""
-
-
-class AbiMismatch(DiscoveryError):
-    """The machine's sidecar and these tools do not share one ABI; the message has both hashes."""
 
 
 class BadTable(DiscoveryError):
@@ -77,7 +72,7 @@ def find_anchor(memory: Memory) -> Anchor:
         at = pa + TrampolinePage.magic
         if conventional[at : at + 8] == magic:
             page = TrampolinePage.parse(conventional[pa : pa + PAGE_SIZE])
-            _check_abi(f"the sidecar whose trampoline page is at {pa:#x}", page)
+            require_abi(f"the sidecar whose trampoline page is at {pa:#x}", page.abi_version, page.abi_hash)
             return Anchor(trampoline_pa=pa, sdcr_pa=page.sdcr_pa)
     raise NoAnchor(
         f"no sidecar in this memory: no page of 0x0 to {SCAN_END:#x} carries the trampoline's magic "
@@ -92,20 +87,20 @@ def _conventional_memory(memory: Memory) -> bytes:
         raise NoAnchor(f"no sidecar in this memory: 0x0 to {SCAN_END:#x} cannot be scanned: {error}") from error
 
 
-def _check_abi(who: str, page: Any) -> None:
-    if (page.abi_version, page.abi_hash) != (ABI_VERSION, abi_hash()):
-        raise AbiMismatch(
-            f"{who} has ABI version {page.abi_version}, hash {page.abi_hash:#018x}; "
-            f"these tools have version {ABI_VERSION}, hash {abi_hash():#018x}: use the tools it was built with"
-        )
-
-
 def read_table(memory: Memory, anchor: Anchor) -> Discovered:
     """The SDCR table, checked, with its nodes and CPUs. Raises BadTable, AbiMismatch."""
     where = f"the SDCR table at {anchor.sdcr_pa:#x}"
-    data = _read_checked(memory, anchor.sdcr_pa, where)
+    return parse_table(_read_table(memory, anchor.sdcr_pa, where), where, anchor.sdcr_pa)
+
+
+def parse_table(data: bytes, where: str, sdcr_pa: int) -> Discovered:
+    """The table's bytes as a machine; `where` names it in errors. Raises BadTable, AbiMismatch."""
+    if len(data) < AcpiHeader.SIZE or len(data) != _length(data, where):
+        raise BadTable(f"{where} is truncated: got {len(data):#x} bytes")
+    if rest := sum(data) % 256:
+        raise BadTable(f"{where}: expected bytes that sum to 0, got checksum remainder {rest:#x}")
     table = Sdcr.parse(data)
-    _check_abi(where, table)
+    require_abi(where, table.abi_version, table.abi_hash)
     nodes = tuple(
         _node(where, number, entry)
         for number, entry in enumerate(_entries(where, "node", data, SdcrNode, table.node_offset, table.node_count))
@@ -120,25 +115,28 @@ def read_table(memory: Memory, anchor: Anchor) -> Discovered:
             )
     plain = ("trampoline_pa", "image_pa", "image_bytes", "relay_pa", "tsc_khz", "missing_count", "shim_entry_tsc",
              "sidecar_entry_tsc", "first_init_tsc", "all_idle_tsc", "hand_over_tsc")
-    return Discovered(sdcr_pa=anchor.sdcr_pa, nodes=nodes, cpus=cpus, **{name: table[name] for name in plain})
+    return Discovered(sdcr_pa=sdcr_pa, nodes=nodes, cpus=cpus, **{name: table[name] for name in plain})
 
 
-def _read_checked(memory: Memory, pa: int, where: str) -> bytes:
-    """The table's bytes: signature, length and checksum are right."""
+def _read_table(memory: Memory, pa: int, where: str) -> bytes:
+    """As many bytes as the table's header says."""
     try:
-        header = AcpiHeader.parse(memory.read(pa, AcpiHeader.SIZE))
-        if header.signature != b"SDCR":
-            raise BadTable(f"{where}: expected signature b'SDCR', got {header.signature!r}")
-        if not Sdcr.SIZE <= header.length <= LARGEST_TABLE:
-            raise BadTable(f"{where} is truncated: expected {Sdcr.SIZE:#x} bytes or more, got {header.length:#x}"
-                           if header.length < Sdcr.SIZE else
-                           f"{where}: expected at most {LARGEST_TABLE:#x} bytes, got {header.length:#x}")
-        data = memory.read(pa, header.length)
+        head = memory.read(pa, AcpiHeader.SIZE)
+        return memory.read(pa, _length(head, where))
     except LookupError as error:
         raise BadTable(f"{where} cannot be read: {error}") from error
-    if rest := sum(data) % 256:
-        raise BadTable(f"{where}: expected bytes that sum to 0, got checksum remainder {rest:#x}")
-    return data
+
+
+def _length(head: bytes, where: str) -> int:
+    """The length in the table's header, whose signature is right."""
+    header = AcpiHeader.parse(head)
+    if header.signature != b"SDCR":
+        raise BadTable(f"{where}: expected signature b'SDCR', got {header.signature!r}")
+    if header.length < Sdcr.SIZE:
+        raise BadTable(f"{where} is truncated: expected {Sdcr.SIZE:#x} bytes or more, got {header.length:#x}")
+    if header.length > LARGEST_TABLE:
+        raise BadTable(f"{where}: expected at most {LARGEST_TABLE:#x} bytes, got {header.length:#x}")
+    return int(header.length)
 
 
 def _entries(where: str, what: str, data: bytes, layout: Layout, offset: int, count: int) -> Iterator[Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sidecar.layout.abi import ABI_VERSION
 from sidecar.layout.address_map import PRIVATE_PAGES, SHARED_PAGES, PrivatePage, SharedPage
 from sidecar.layout.command import CommandPage
 from sidecar.layout.control import ControlPage, CpuStatus
 from sidecar.layout.diagnostics import DiagnosticPage, LogRing, PrivilegedPage
-from sidecar.layout.registry import abi_hash
 from sidecar.layout.schema import PAGE_SIZE
+from sidecar.protocol.abi_check import require_abi
 from sidecar.protocol.atomics import AtomicU8, AtomicU32, AtomicU64
 from sidecar.protocol.backing import Backing, CpuNumbers, NodePages
 from sidecar.protocol.errors import ProtocolError
@@ -36,9 +35,9 @@ def open_node(backing: Backing, number: int, pages: NodePages) -> Node:
 
 
 def _check_control(control: View, number: int, pages: NodePages) -> None:
+    where = f"the control page of node {number} at {pages.control_pa:#x}"
+    require_abi(where, int(control.abi_version), int(control.abi_hash))
     expected = {
-        "abi_version": ABI_VERSION,
-        "abi_hash": abi_hash(),
         "index": number,
         "base_cpu": pages.base_cpu,
         "cpu_count": pages.cpu_count,
@@ -46,10 +45,7 @@ def _check_control(control: View, number: int, pages: NodePages) -> None:
     for name, value in expected.items():
         got = int(getattr(control, name))
         if got != value:
-            raise ProtocolError(
-                f"the control page of node {number} at {pages.control_pa:#x}: "
-                f"{name} is {got:#x}, expected {value:#x}"
-            )
+            raise ProtocolError(f"{where}: {name} is {got:#x}, expected {value:#x}")
 
 
 def _open_cpu(backing: Backing, node: Node, pages: NodePages, index: int) -> Slot:

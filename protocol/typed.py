@@ -154,6 +154,11 @@ class Run:
         self.cpu, self.command = cpu, command
         self._turn, self._over = turn, False
 
+    @property
+    def sequence(self) -> int:
+        """The command's number, which the CPU names in its answer."""
+        return self._turn.sequence
+
     def stop(self) -> bool:
         """Asks the CPU to end early; False if it has ended already."""
         return not self._over and self.cpu.stop()
@@ -189,7 +194,7 @@ class Turn:
     """The right to use a CPU's command page, for one block or, after keep(), until end()."""
 
     def __init__(self, cpu: TypedCpu) -> None:
-        self._cpu, self._kept, self._sequence = cpu, False, 0
+        self._cpu, self._kept, self.sequence = cpu, False, 0
 
     def __enter__(self) -> Self:
         cpu = self._cpu
@@ -225,20 +230,20 @@ class Turn:
         start = int(CommandPage.request_data)
         self._memory[start : start + len(data)] = data
         (last,) = struct.unpack_from("<Q", self._memory, int(CommandPage.sequence))
-        self._sequence = int(last) + 1 & MASK_64
-        struct.pack_into("<Q", self._memory, int(CommandPage.sequence), self._sequence)
+        self.sequence = int(last) + 1 & MASK_64
+        struct.pack_into("<Q", self._memory, int(CommandPage.sequence), self.sequence)
         struct.pack_into("<I", self._memory, int(CommandPage.command), command)
 
     def completed(self) -> bool:
         """Has the CPU named our sequence number?"""
-        return self._completed()[0] == self._sequence
+        return self._completed()[0] == self.sequence
 
     def answer(self, command: int) -> bytes:
-        """The answer's data. Raises ProtocolError if it is of another request, SidecarCommandError if it is an error."""
+        """The answer's data. Raises ProtocolError if it is to another request, SidecarCommandError for an error."""
         cpu = self._cpu
         completed, *ticks = self._completed()
-        if completed != self._sequence:
-            raise ProtocolError(f"{cpu.numbers} completed sequence {completed:#x}, expected {self._sequence:#x}")
+        if completed != self.sequence:
+            raise ProtocolError(f"{cpu.numbers} completed sequence {completed:#x}, expected {self.sequence:#x}")
         cpu._ticks = Ticks(*ticks)
         start = int(CommandPage.request_data)
         data = bytes(self._memory[start : start + DATA_BYTES])

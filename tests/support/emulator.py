@@ -98,8 +98,7 @@ class Emulator:
         first, end = start & -PAGE_SIZE, -(-(start + size) // PAGE_SIZE) * PAGE_SIZE
         self._cpu.mem_map(first, end - first, rights)
         self._cpu.mem_write(start, data)
-        if flags & P_FLAGS.PF_W:
-            self._loaded.append((start, data.ljust(size, b"\0")))
+        self._loaded.append((start, data.ljust(size, b"\0")))
 
     def _hook(self) -> None:
         for address in self._stops:
@@ -151,7 +150,7 @@ class Emulator:
         self._output.clear()
 
     def changed(self) -> set[str]:
-        """The variables of the image that are not as it was loaded."""
+        """The labels of all bytes of the image that are not as they were loaded."""
         names = set()
         for start, before in self._loaded:
             after = self.read(start, len(before))

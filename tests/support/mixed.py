@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -210,7 +211,7 @@ def run(driver: PageDriver, workers: list[Worker], commands: int) -> list[Sample
             time.sleep(SAMPLE_SECONDS)
 
     beside = [threading.Thread(target=guarded(work)) for work in (stop_somebody, watch)]
-    working = [threading.Thread(target=guarded(lambda worker=worker: worker.work(commands))) for worker in workers]
+    working = [threading.Thread(target=guarded(partial(worker.work, commands))) for worker in workers]
     for thread in beside + working:
         thread.start()
     for thread in working:

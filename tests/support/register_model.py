@@ -35,30 +35,34 @@ class RegisterModel:
     def __init__(self) -> None:
         self.values = {register.number: register.reset for register in VP_REGISTERS}
 
-    def get(self, pairs: Pairs, *, count: int | None = None, target_vtl: int = 0) -> list[int]:
-        """The values that the answer has. Raises Refused."""
-        self._check_head(GET, len(pairs) if count is None else count, target_vtl)
-        return [self._value(GET, number) for number, _ in pairs]
+    def answer(
+        self, command: int, pairs: Pairs, *, count: int | None = None, target_vtl: int = 0
+    ) -> list[int] | Refused:
+        """The values that stand in the answer; or how it is refused, with the registers before the bad one done."""
+        try:
+            self._check_head(command, len(pairs) if count is None else count, target_vtl)
+            return [self._one(command, number, value) for number, value in pairs]
+        except Refused as refused:
+            return refused
 
-    def set(self, pairs: Pairs, *, count: int | None = None, target_vtl: int = 0) -> None:
-        """Stores them. Raises Refused at the first bad one; those before it are stored."""
-        self._check_head(SET, len(pairs) if count is None else count, target_vtl)
-        for number, value in pairs:
-            self._value(SET, number)
-            self.values[number] = self._stored(number, value)
+    def set(self, pairs: Pairs) -> None:
+        """A SET that must be accepted."""
+        if isinstance(refused := self.answer(SET, pairs), Refused):
+            raise refused
 
     def _check_head(self, command: int, count: int, target_vtl: int) -> None:
         if not 1 <= count <= MAX_REGISTERS:
-            raise Refused(f"command {command}: count {count}, expected 1 to 31", HvStatus.INVALID_PARAMETER)
+            raise Refused(f"command {command:d}: count {count}, expected 1 to 31", HvStatus.INVALID_PARAMETER)
         if target_vtl:
-            raise Refused(f"command {command}: target_vtl {target_vtl}, expected 0", HvStatus.INVALID_PARAMETER)
+            raise Refused(f"command {command:d}: target_vtl {target_vtl}, expected 0", HvStatus.INVALID_PARAMETER)
 
-    def _value(self, command: int, number: int) -> int:
-        try:
+    def _one(self, command: int, number: int, value: int) -> int:
+        if number not in self.values:
+            raise Refused(f"command {command:d}: register {number:#x} is not known", HvStatus.INVALID_PARAMETER)
+        if command == GET:
             return self.values[number]
-        except KeyError:
-            sentence = f"command {command:d}: register {number:#x} is not known"
-            raise Refused(sentence, HvStatus.INVALID_PARAMETER) from None
+        self.values[number] = self._stored(number, value)
+        return value
 
     def _stored(self, number: int, value: int) -> int:
         register, low, high = TABLE[number], value & MASK_64, value >> 64

@@ -51,8 +51,8 @@ def test_attach_writes_the_response_pair_and_detach_zeroes_it(sidecar: Simulated
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
-        ("abi_version", 9, r"node 1 at 0x\w+: abi_version is 0x9, expected 0x1"),
-        ("abi_hash", 0xBAD, r"node 1 at 0x\w+: abi_hash is 0xbad, expected 0x\w+"),
+        ("abi_version", 9, r"node 1 at 0x\w+ has ABI version 9, hash 0x\w+; these tools have version 1, hash 0x"),
+        ("abi_hash", 0xBAD, r"node 1 at 0x\w+ has ABI version 1, hash 0x0+bad; these tools have version 1, hash 0x"),
         ("base_cpu", 5, r"node 1 at 0x\w+: base_cpu is 0x5, expected 0x4"),
         ("cpu_count", 2, r"node 1 at 0x\w+: cpu_count is 0x2, expected 0x3"),
     ],

@@ -72,7 +72,7 @@ class OneCpu(RuleBasedStateMachine):
     @rule()
     def wait(self) -> None:
         assert self.run is not None
-        if self.state is DriverState.STOPPING or self.sidecar.cpus[1].executed[-1:] == [self.run._sequence]:
+        if self.state is DriverState.STOPPING or self.sidecar.cpus[1].executed[-1:] == [self.run.sequence]:
             self.run.wait(seconds=5)
             self.state = DriverState.AVAIL if self.state is DriverState.STOPPING else self.state
         else:
