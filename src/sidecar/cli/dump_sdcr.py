@@ -51,7 +51,8 @@ def text(found: Discovered) -> str:
     """Plain fields, nodes, CPU map."""
     plain = {name: value for name, value in asdict(found).items() if name not in ("sdcr_pa", "nodes", "cpus")}
     head = lines((name, hex(value) if name.endswith("_pa") else value) for name, value in plain.items())
-    nodes = columns(("node", "CPUs", "control page", "shared pages", "private pages", "bytes", "NUMA node", "memory's"), (
+    node_head = ("node", "CPUs", "control page", "shared pages", "private pages", "bytes", "NUMA node", "memory's")
+    nodes = columns(node_head, (
         (node.number, f"{node.base_cpu}-{node.base_cpu + node.cpu_count - 1}", hex(node.control_pa),
          hex(node.shared_pa), hex(node.private_pa), node.memory_bytes, node.numa_node, node.memory_numa_node)
         for node in found.nodes
