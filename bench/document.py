@@ -20,13 +20,15 @@ def document(groups: Sequence[Group], where: str) -> str:
 
 def _lines(groups: Sequence[Group], where: str) -> Iterator[str]:
     yield HEAD
-    yield f"Host: {where}. All of it: `sidecar bench --write docs/performance.md`."
+    yield f"Host: {where}. All of it: `sidecar bench --write docs/performance.md --plot docs`."
     for group in groups:
         yield f"\n## {group.title}\n\n    sidecar bench --only {group.name}\n"
         yield "| what | measured | range | aim |"
         yield "|---|---|---|---|"
         for figure in group.figures:
             yield f"| {figure.name} | {figure.value} | {figure.spread} | {figure.aim} |"
+        if group.picture:
+            yield f"\n![{group.title}]({group.picture})"
 
 
 def text(groups: Sequence[Group], where: str) -> str:

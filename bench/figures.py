@@ -29,6 +29,7 @@ class Group:
     name: str
     title: str
     figures: tuple[Figure, ...]
+    picture: str = ""
 
 
 def median(values: Sequence[float], unit: str, digits: int = 2) -> tuple[str, str]:

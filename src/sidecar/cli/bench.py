@@ -22,16 +22,19 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--only", metavar="NAME", choices=sorted(MEASUREMENTS), help=", ".join(sorted(MEASUREMENTS)))
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures as JSON")
+    parser.add_argument("--plot", metavar="DIR", type=Path, help="write pictures (SVG) there")
     parser.add_argument("--write", metavar="FILE", type=Path, help="write the figures as a document")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.plot and not options.plot.is_dir():
+        raise UserError(f"--plot {options.plot}: no such directory")
     names = [options.only] if options.only else list(MEASUREMENTS)
     groups = []
     for name in names:
         tell(name)
-        groups.append(MEASUREMENTS[name]())
+        groups.append(MEASUREMENTS[name](options))
     where = host()
     print(document.text(groups, where))
     try:
@@ -50,9 +53,9 @@ def tell(what: str) -> None:
     print(f"sidecar: measuring: {what}", file=sys.stderr, flush=True)
 
 
-MEASUREMENTS: dict[str, Callable[[], Group]] = {
-    "image": image.measure,
-    "start": lambda: start.measure(tell),
-    "dispatch": dispatch.measure,
-    "idle": idle.measure,
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Group]] = {
+    "image": lambda options: image.measure(),
+    "start": lambda options: start.measure(tell, options.plot),
+    "dispatch": lambda options: dispatch.measure(),
+    "idle": lambda options: idle.measure(),
 }
