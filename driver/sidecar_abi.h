@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x5bff2f7e65a3dde7ULL
+#define SIDECAR_ABI_HASH 0x83a2abfed836ed47ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -734,6 +734,41 @@ struct sidecar_relay_page {
 	X(STOP, RUN, DRIVER, cmpxchg) \
 	/* restart of a CPU that ignored a removal, after INIT */ \
 	X(REMOVE, RUN, DRIVER, cmpxchg) \
+	/* Linux took the CPU by INIT while no driver was loaded */ \
+	X(IDLE, REMOVED, DRIVER, cmpxchg) \
+	/* likewise, while it ran a command */ \
+	X(RUN, REMOVED, DRIVER, cmpxchg) \
+	/* likewise, while it ended a command */ \
+	X(STOP, REMOVED, DRIVER, cmpxchg) \
+	/* likewise, while it was being removed */ \
+	X(REMOVE, REMOVED, DRIVER, cmpxchg) \
+	/* end */
+
+/* The exception vectors by the manual's short names: X(vector, mnemonic). */
+#define SIDECAR_EXCEPTIONS(X) \
+	X(0, "#DE") \
+	X(1, "#DB") \
+	X(2, "NMI") \
+	X(3, "#BP") \
+	X(4, "#OF") \
+	X(5, "#BR") \
+	X(6, "#UD") \
+	X(7, "#NM") \
+	X(8, "#DF") \
+	X(10, "#TS") \
+	X(11, "#NP") \
+	X(12, "#SS") \
+	X(13, "#GP") \
+	X(14, "#PF") \
+	X(16, "#MF") \
+	X(17, "#AC") \
+	X(18, "#MC") \
+	X(19, "#XM") \
+	X(20, "#VE") \
+	X(21, "#CP") \
+	X(28, "#HV") \
+	X(29, "#VC") \
+	X(30, "#SX") \
 	/* end */
 
 /* Is old -> new by party in the table? */
@@ -747,6 +782,9 @@ static inline int sidecar_cpu_transition_allowed(__u8 old, __u8 new_status,
 #undef SIDECAR_TRANSITION_MATCHES
 }
 
+/* Where every CPU has the image mapped, and how much of it at most. */
+#define SIDECAR_IMAGE_VA 0xffffff8000000000ULL
+#define SIDECAR_IMAGE_LIMIT 0x200000
 #define SIDECAR_TABLE_ENTRIES 512
 #define SIDECAR_PAGES_PER_CPU (SIDECAR_PRIVATE_PAGES + SIDECAR_SHARED_PAGES)
 

@@ -8,6 +8,7 @@ and it halts until the next INIT.
 Ref: SDM vol. 2A, CPUID leaf 0xB; vol. 3A, 4.5, 9.1.1 (state after INIT).
 """
 
+from sidecar.kernel.fan_out import HELPED_BY_EACH
 from sidecar.layout.address_map import PER_CPU_MAP, Source
 
 LINE_BYTES = 64
@@ -196,6 +197,7 @@ def prepare_cpu() -> str:
             call    enable_x2apic
             {stamp("APIC", "rip + diagnostic_page")}
             lea     rdi, [rip + cpu_map]
+            mov     r10d, {HELPED_BY_EACH}
             call    fan_out
             mov     dword ptr [rip + diagnostic_page + DiagnosticPage.boot.started_by_it], eax
             {stamp("FAN_OUT", "rip + diagnostic_page")}

@@ -6,6 +6,10 @@ Ref: SDM vol. 3A, 9.4 (INIT-SIPI), 11.12.9 (x2APIC ICR, not serialising); OpenHC
 """
 
 ATTEMPTS = 3
+HELPED_BY_EACH = 1
+"""CPUs that an arriving CPU starts before it goes idle. The boot CPU goes on until none is left, so none is forgotten.
+
+More would be faster on paper; where virtual CPUs outnumber the host's, they only keep the started ones from running."""
 
 
 def start_cpu() -> str:
@@ -28,9 +32,10 @@ def start_cpu() -> str:
 
 
 def fan_out() -> str:
-    """Claim and start CPUs until none is left in any node.
+    """Claim and start CPUs until none is left in any node, or as many as were asked for.
 
-    In: rdi CPU map. Out: eax CPUs started. Clobbers: rcx, rdx, rsi, r8, r9. Interrupts: off. Stack: 16 bytes.
+    In: rdi CPU map, r10d how many at most. Out: eax CPUs started. Clobbers: rcx, rdx, rsi, r8, r9. Interrupts: off.
+    Stack: 16 bytes.
     """
     return """
     fan_out:
@@ -52,11 +57,13 @@ def fan_out() -> str:
             mov     esi, dword ptr [rdi + rax + CpuMapEntry.apic_id]
             call    start_cpu
             inc     ebx
-            jmp     .node
+            cmp     ebx, r10d
+            jb      .node
+            jmp     .done
     .next:  add     r8, NodeState.SIZE
             dec     r9d
             jne     .node
-            mov     eax, ebx
+    .done:  mov     eax, ebx
             pop     rbx
             ret
     """

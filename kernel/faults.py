@@ -60,9 +60,12 @@ def fault_entry() -> str:
             jae     .first
             cmp     dword ptr [rsp + {frame}], Vector.NMI
             jne     fault_nested
-            {pops}
+    .nothing:{pops}
             add     rsp, 16                         # an NMI while a fault is reported adds nothing
             iretq
+    .over:  cmp     r8d, Vector.NMI                 # nothing more to report; but what it hit may be about to tell of it
+            je      .nothing
+            jmp     halt_forever
     .first: mov     r8d, dword ptr [rsp + {frame}]              # kept in registers for fault_nested:
             mov     r9, qword ptr [rsp + {frame + 8}]           # vector, error code,
             mov     r10, rcx                                    # rip,
@@ -72,9 +75,9 @@ def fault_entry() -> str:
             add     rbx, rax
             movzx   ebp, byte ptr [rbx]
             cmp     ebp, CpuStatus.REMOVED
-            je      halt_forever                    # the CPU is Linux's, about to be taken by INIT
+            je      .over                           # the CPU is Linux's, about to be taken by INIT
             cmp     ebp, CpuStatus.FAULTED
-            je      halt_forever                    # the first fault is the one to report
+            je      .over                           # the first fault is the one to report
             lea     rdi, [rip + diagnostic_page + DiagnosticPage.fault]
             mov     dword ptr [rdi + FaultRecord.vector], r8d
             mov     dword ptr [rdi + FaultRecord.nested], 0

@@ -40,6 +40,10 @@ def map_image() -> str:
             jne     .next_header
             mov     rdi, Pte.PRESENT                # rights of the segment
             mov     esi, dword ptr [r8 + Elf64Phdr.p_flags]
+            mov     ebp, esi
+            not     ebp
+            test    ebp, SegmentFlag.PF_W | SegmentFlag.PF_X
+            je      .both
             test    esi, SegmentFlag.PF_X
             jne     .executable
             or      rdi, rbx
@@ -66,6 +70,16 @@ def map_image() -> str:
             add     r8, Elf64Phdr.SIZE
             dec     r9d
             jne     .header
+            lea     rcx, [rip + _end + PAGE_SIZE - 1]
+            sub     rcx, r11
+            shr     rcx, 12                         # pages that this image was linked with
+            xor     edx, edx
+            lea     rsi, [rip + text_image_page]
+    .whole: cmp     qword ptr [r10 + rdx*8], 0
+            je      entry_fail
+            inc     edx
+            cmp     edx, ecx
+            jb      .whole
             mov     eax, dword ptr [r15 + SidecarParams.cpu_map_count]
             add     eax, PAGE_SIZE // CpuMapEntry.SIZE - 1
             shr     eax, 8                          # pages of 256 entries
@@ -83,7 +97,14 @@ def map_image() -> str:
             lea     rsi, [rip + text_image_size]
             mov     ecx, IMAGE_MAX_BYTES // PAGE_SIZE
             jmp     entry_fail
+    .both:  lea     rsi, [rip + text_image_rights]
+            mov     rdx, rcx
+            jmp     entry_fail
             .section .rodata
+    text_image_rights:
+            .asciz  "sidecar image: the segment from page %u on is both writable and executable"
+    text_image_page:
+            .asciz  "sidecar image: page %u of its %u is in no segment"
     text_image_size:
             .asciz  "sidecar image: a segment ends at page %u, expected at most %u"
     """

@@ -30,17 +30,17 @@ def prepare_nodes() -> str:
             mov     r10d, PAGE_SIZE - 1
             test    rcx, r10
             jne     entry_fail
-            add     eax, r9d
+            add     rax, r9                         # in 64 bits, where it cannot wrap
             lea     rsi, [rip + text_node_cpus]
-            mov     ecx, eax
+            mov     rcx, rax
             mov     r8d, dword ptr [r15 + SidecarParams.cpu_map_count]
             cmp     rcx, r8
             ja      entry_fail
             lea     rsi, [rip + text_node_count]
             mov     ecx, r9d
-            mov     r8d, CPU_STATUS_COUNT
+            mov     r8d, 2                          # its first is Linux's
             cmp     rcx, r8
-            ja      entry_fail
+            jb      entry_fail
             imul    ecx, r9d, PAGES_PER_CPU         # pages in the window: control page and those of the CPUs
             inc     ecx
             lea     r11d, [rcx + TABLE_ENTRIES - 1]
@@ -71,7 +71,7 @@ def prepare_nodes() -> str:
     text_node_cpus:
             .asciz  "sidecar node %u: its CPUs end at %u, the CPU map has %u"
     text_node_count:
-            .asciz  "sidecar node %u: vp_count %u, expected at most %u"
+            .asciz  "sidecar node %u: vp_count %u, expected at least %u"
     text_node_size:
             .asciz  "sidecar node %u: memory_size %x, expected at least %x"
     text_node_windows:

@@ -18,6 +18,8 @@ CHECKS = (
      "mov ecx, 1", "cmp rdx, rcx", "jb"),
     ("node_count", "node_count %u, expected at most %u", "mov edx, dword ptr [r15 + SidecarParams.node_count]",
      "mov ecx, MAX_NODES", "cmp rdx, rcx", "ja"),
+    ("cpu_map_count_low", "cpu_map_count %u, expected at least %u",
+     "mov edx, dword ptr [r15 + SidecarParams.cpu_map_count]", "mov ecx, 2", "cmp rdx, rcx", "jb"),
     ("cpu_map_count", "cpu_map_count %u, expected at most %u",
      "mov edx, dword ptr [r15 + SidecarParams.cpu_map_count]", "mov ecx, MAX_CPUS", "cmp rdx, rcx", "ja"),
     ("cpu_map_pa", "cpu_map_pa %x, expected a multiple of %x", "mov rdx, qword ptr [r15 + SidecarParams.cpu_map_pa]",

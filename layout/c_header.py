@@ -24,6 +24,7 @@ from sidecar.layout import address_map, control
 from sidecar.layout.enum_text import class_doc, member_docs
 from sidecar.layout.registry import CONSTANTS, ENUMS, SHARED, abi_hash
 from sidecar.layout.schema import PAGE_SIZE, Field, Layout
+from sidecar.layout.x86 import MNEMONICS
 
 WIDTH = 100
 INT_MAX = 0x7FFFFFFF
@@ -62,6 +63,7 @@ def header() -> str:
         *("\n".join(_enum(kind)) for kind in (*ENUMS, control.Party)),
         *(c_struct(layout) for layout in SHARED),
         "\n".join(_transitions()),
+        "\n".join(_mnemonics()),
         _ALLOWED,
         _ADDRESSES,
         "#endif /* SIDECAR_ABI_H */",
@@ -149,6 +151,14 @@ def _transitions() -> Iterator[str]:
     yield f"{INDENT}/* end */"
 
 
+def _mnemonics() -> Iterator[str]:
+    yield from _comment("The exception vectors by the manual's short names: X(vector, mnemonic).")
+    yield "#define SIDECAR_EXCEPTIONS(X) \\"
+    for vector, mnemonic in MNEMONICS.items():
+        yield f'{INDENT}X({vector}, "{mnemonic}") \\'
+    yield f"{INDENT}/* end */"
+
+
 def _tabs(text: str) -> str:
     return re.sub(rf"^(?:{INDENT})+", lambda spaces: "\t" * (len(spaces[0]) // len(INDENT)), text, flags=re.MULTILINE)
 
@@ -167,6 +177,9 @@ static inline int sidecar_cpu_transition_allowed(__u8 old, __u8 new_status,
 """
 
 _ADDRESSES = f"""\
+/* Where every CPU has the image mapped, and how much of it at most. */
+#define SIDECAR_IMAGE_VA {address_map.IMAGE_VA:#x}ULL
+#define SIDECAR_IMAGE_LIMIT {address_map.LARGE_PAGE:#x}
 #define SIDECAR_TABLE_ENTRIES {address_map.TABLE_ENTRIES}
 #define SIDECAR_PAGES_PER_CPU (SIDECAR_PRIVATE_PAGES + SIDECAR_SHARED_PAGES)
 

@@ -64,6 +64,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_S.REMOVED, _S.RUN, _P.DRIVER, "cmpxchg", "return of a CPU; INIT-SIPI to the trampoline follows"),
     Transition(_S.STOP, _S.RUN, _P.DRIVER, "cmpxchg", "restart of a CPU that ignored a cancel, after INIT"),
     Transition(_S.REMOVE, _S.RUN, _P.DRIVER, "cmpxchg", "restart of a CPU that ignored a removal, after INIT"),
+    Transition(_S.IDLE, _S.REMOVED, _P.DRIVER, "cmpxchg", "Linux took the CPU by INIT while no driver was loaded"),
+    Transition(_S.RUN, _S.REMOVED, _P.DRIVER, "cmpxchg", "likewise, while it ran a command"),
+    Transition(_S.STOP, _S.REMOVED, _P.DRIVER, "cmpxchg", "likewise, while it ended a command"),
+    Transition(_S.REMOVE, _S.REMOVED, _P.DRIVER, "cmpxchg", "likewise, while it was being removed"),
 )
 
 

@@ -17,7 +17,8 @@ from sidecar.layout.control import CpuStatus
 from sidecar.protocol.backing import CpuNumbers
 from sidecar.protocol.errors import CpuAway, CpuBusy, ProtocolError, status_name
 from sidecar.protocol.fault import Fault
-from sidecar.protocol.recovery import halt_by_init
+from sidecar.protocol.mapping import initial_state
+from sidecar.protocol.recovery import halt_by_init, publish
 from sidecar.protocol.runner import COMMAND_SECONDS
 from sidecar.protocol.runs import Runs
 from sidecar.protocol.slot import IN_FLIGHT, CpuPages, DriverState
@@ -75,6 +76,14 @@ class PageDriver(Runs):
 
     def close_page(self, cpu: int, owner: object) -> None:
         """Nothing is to be given back."""
+
+    def diagnostic_page(self, cpu: int) -> bytes:
+        """A copy of the diagnostic page."""
+        return bytes(self._slot(cpu).diagnostic_memory)
+
+    def log_page(self, cpu: int) -> bytes:
+        """A copy of the log ring."""
+        return self._slot(cpu).pages.log.snapshot().data
 
     def fault(self, cpu: int) -> Fault | None:
         """The CPU's last fault, None if it never had one; complete once the status is FAULTED."""
@@ -147,6 +156,22 @@ class PageDriver(Runs):
             slot.state = DriverState.STARTING
             slot.generation += 1
         self._bring_up(slot)
+
+    def note_away(self, cpu: int) -> None:
+        """Linux runs the CPU: it took it without asking, by INIT. give_back() is the way back."""
+        slot = self._slot(cpu)
+        with slot.lock:
+            if slot.state in IN_USE:
+                raise CpuBusy(f"{slot.numbers} is {slot.state.value}")
+            publish(slot, CpuStatus.REMOVED)
+            slot.state = DriverState.REMOVED
+
+    def look_again(self) -> None:
+        """Another driver's role was played meanwhile: what is not in use is judged by its status byte, as at first."""
+        for slot in self._slots.values():
+            with slot.lock:
+                if slot.state not in IN_USE:
+                    slot.state = initial_state(slot.status.load())
 
     def restart(self, cpu: int, *, owner: object | None = None) -> None:
         """INIT and a new arrival; a started run is abandoned without an answer. Raises CpuBusy, CpuAway, CpuLost."""

@@ -47,7 +47,7 @@ def bring_up(backing: Backing, slot: Slot) -> bool:
         arrivals = slot.arrivals.load()
         halt_by_init(backing, slot.numbers)
         privileged.restart_count = privileged.restart_count + 1
-        _publish_run(slot)
+        publish(slot, CpuStatus.RUN)
         interrupt(backing, slot.numbers, Icr.STARTUP, backing.trampoline_pa // PAGE_SIZE)
         poll(partial(_arrived, slot, arrivals), ARRIVE_SECONDS, backing.check)
         if slot.arrivals.load() != arrivals and slot.status.load() == CpuStatus.IDLE:
@@ -55,15 +55,16 @@ def bring_up(backing: Backing, slot: Slot) -> bool:
     return False
 
 
-def _publish_run(slot: Slot) -> None:
-    """Makes the status RUN, whatever the CPU's former life left there."""
+def publish(slot: Slot, wanted: CpuStatus) -> None:
+    """Gives a CPU that was taken by INIT its status, whatever its former life left there."""
     found = slot.status.load()
-    while found != CpuStatus.RUN:
+    while found != wanted:
         try:
             old = CpuStatus(found)
         except ValueError:
-            raise ProtocolError(f"{slot.numbers} cannot be restarted: its status is {status_name(found)}") from None
-        found = slot.move(old, CpuStatus.RUN)
+            name = status_name(found)
+            raise ProtocolError(f"{slot.numbers} cannot become {wanted.name}: its status is {name}") from None
+        found = slot.move(old, wanted)
         if found == old:
             return
 

@@ -1,11 +1,15 @@
-"""What stands in a command page's request and answer: registers by name, batches, faults on purpose."""
+"""What stands in a command page's request and answer: registers by name, batches, faults on purpose.
+
+A typed command is a dialogue: a generator that yields requests, is sent their answers' data, and returns its result.
+Whoever executes requests, and be it by awaiting them, can hold it; so each command is written once.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from sidecar.layout.abi import MAX_REGISTERS
 from sidecar.layout.command import (
@@ -25,6 +29,39 @@ MASK_64 = (1 << 64) - 1
 T = TypeVar("T")
 Register = TypeVar("Register", str, int, str | int)
 """A register by its TLFS name, or by its number."""
+
+
+class Request(NamedTuple):
+    """A command, and what goes into request_data."""
+
+    command: int
+    data: bytes = b""
+
+
+Dialogue: TypeAlias = Generator[Request, bytes, T]
+
+
+def none() -> Dialogue[None]:
+    yield Request(SidecarCommand.NONE)
+
+
+def get_registers(names: Iterable[Register]) -> Dialogue[dict[Register, int]]:
+    values: dict[Register, int] = {}
+    for batch in batches(names):
+        pairs = [(register_number(name), 0) for name in batch]
+        answer = yield Request(SidecarCommand.GET_VP_REGISTERS, register_request(pairs))
+        values |= zip(batch, register_values(answer, len(batch)), strict=True)
+    return values
+
+
+def set_registers(values: Mapping[Register, int]) -> Dialogue[None]:
+    for batch in batches(values.items()):
+        pairs = [(register_number(name), value) for name, value in batch]
+        yield Request(SidecarCommand.SET_VP_REGISTERS, register_request(pairs))
+
+
+def raise_fault(kind: int, argument: int = 0) -> Dialogue[None]:
+    yield Request(SidecarCommand.RAISE, raise_request(kind, argument))
 
 
 def register_request(pairs: Iterable[tuple[int, int]], *, count: int | None = None, target_vtl: int = 0) -> bytes:

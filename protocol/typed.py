@@ -21,21 +21,11 @@ from typing import Self
 
 from sidecar.layout.command import CommandPage, SidecarCommand
 from sidecar.layout.control import CpuStatus
+from sidecar.protocol import decode_command, requests
 from sidecar.protocol.backing import CpuNumbers
 from sidecar.protocol.errors import CpuBusy, CpuFaulted, NothingRuns, ProtocolError, SidecarCommandError
 from sidecar.protocol.fault import Fault
-from sidecar.protocol.requests import (
-    DATA_BYTES,
-    MASK_64,
-    Register,
-    batches,
-    command_name,
-    raise_request,
-    refusal,
-    register_number,
-    register_request,
-    register_values,
-)
+from sidecar.protocol.requests import DATA_BYTES, MASK_64, Dialogue, Register, T, command_name, refusal
 from sidecar.protocol.runner import COMMAND_SECONDS, Runner
 
 
@@ -60,26 +50,28 @@ class TypedCpu:
 
     def none(self, *, seconds: float = COMMAND_SECONDS) -> None:
         """Does nothing: an answer says that the CPU lives."""
-        self.execute(SidecarCommand.NONE, seconds=seconds)
+        self._hold(requests.none(), seconds)
 
     def get_registers(self, names: Iterable[Register], *, seconds: float = COMMAND_SECONDS) -> dict[Register, int]:
         """The registers' values, under the names asked for; up to 31 per command."""
-        values: dict[Register, int] = {}
-        for batch in batches(names):
-            pairs = [(register_number(name), 0) for name in batch]
-            answer = self.execute(SidecarCommand.GET_VP_REGISTERS, register_request(pairs), seconds=seconds)
-            values |= zip(batch, register_values(answer, len(batch)), strict=True)
-        return values
+        return self._hold(requests.get_registers(names), seconds)
 
     def set_registers(self, values: Mapping[Register, int], *, seconds: float = COMMAND_SECONDS) -> None:
         """Stores the values; up to 31 per command. An error leaves the registers before it changed."""
-        for batch in batches(values.items()):
-            pairs = [(register_number(name), value) for name, value in batch]
-            self.execute(SidecarCommand.SET_VP_REGISTERS, register_request(pairs), seconds=seconds)
+        self._hold(requests.set_registers(values), seconds)
 
     def raise_fault(self, kind: int, argument: int = 0, *, seconds: float = COMMAND_SECONDS) -> None:
         """Makes the CPU fault on purpose (RaiseKind). Raises CpuFaulted if it did; a stray vector does not."""
-        self.execute(SidecarCommand.RAISE, raise_request(kind, argument), seconds=seconds)
+        self._hold(requests.raise_fault(kind, argument), seconds)
+
+    def _hold(self, dialogue: Dialogue[T], seconds: float) -> T:
+        try:
+            request = next(dialogue)
+            while True:
+                request = dialogue.send(self.execute(*request, seconds=seconds))
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     def execute(self, command: int, data: bytes = b"", *, seconds: float = COMMAND_SECONDS) -> bytes:
         """Any command with any request data; returns the answer's data.
@@ -184,9 +176,7 @@ class Run:
         try:
             runner.wait(cpu.number, seconds=seconds, owner=cpu)
         except NothingRuns:
-            if cpu.status == CpuStatus.FAULTED and (fault := cpu.fault()):
-                raise CpuFaulted(cpu.numbers, fault) from None
-            if not self._turn.completed():
+            if cpu.status != CpuStatus.FAULTED and not self._turn.completed():
                 raise
 
 
@@ -243,6 +233,8 @@ class Turn:
         cpu = self._cpu
         completed, *ticks = self._completed()
         if completed != self.sequence:
+            if cpu.status == CpuStatus.FAULTED and (fault := cpu.fault()):
+                raise CpuFaulted(cpu.numbers, fault)
             raise ProtocolError(f"{cpu.numbers} completed sequence {completed:#x}, expected {self.sequence:#x}")
         cpu._ticks = Ticks(*ticks)
         start = int(CommandPage.request_data)
@@ -260,6 +252,6 @@ class Turn:
 
 
 def sentence(page: memoryview) -> str:
-    """The error in a command page; bytes that are not UTF-8 are shown as such."""
+    """The error in a command page."""
     start, length = int(CommandPage.error.text), page[int(CommandPage.error.length)]
-    return bytes(page[start : start + length]).decode("utf-8", errors="backslashreplace")
+    return decode_command.sentence(length, bytes(page[start : start + length]))

@@ -68,6 +68,11 @@ class Snapshot(View):
 
     __slots__ = ()
 
+    @property
+    def data(self) -> bytes:
+        """The bytes themselves."""
+        return bytes(self._memory)
+
 
 class ArrayView:
     """An array field: indexable, assignable, as long as its layout says."""

@@ -87,7 +87,7 @@ def report(session: Session) -> BootReport:
     return BootReport(
         smp=session.smp,
         accelerator=session.accelerator.kind,
-        nodes=[_node(node) for node in found.nodes],
+        nodes=[node_report(node) for node in found.nodes],
         cpus=cpus,
         boot={
             "sidecar_cpus": len(errors),
@@ -113,7 +113,7 @@ def render(boot: BootReport) -> str:
         return f"the shim did not use the sidecar: {boot.fallback}"
     rows = [COLUMNS, *(_row(cpu) for cpu in boot.cpus)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = [_node_line(node) for node in boot.nodes]
+    lines = [node_line(node) for node in boot.nodes]
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines += [cpu.error for cpu in boot.cpus if cpu.error]
     lines += [f"note: {note}" for note in boot.notes]
@@ -129,7 +129,8 @@ def _ask(session: Session, number: int) -> str | None:
     return None
 
 
-def _node(node: Node) -> NodeReport:
+def node_report(node: Node) -> NodeReport:
+    """A node as it was discovered."""
     return NodeReport(
         node=node.number,
         base_cpu=node.base_cpu,
@@ -174,7 +175,8 @@ def _span(session: Session, start: int, end: int) -> float:
     return round((end - start) * 1000 / session.found.tsc_khz, 1) if start and end and session.found.tsc_khz else 0.0
 
 
-def _node_line(node: NodeReport) -> str:
+def node_line(node: NodeReport) -> str:
+    """A node for people."""
     last = node.base_cpu + node.cpu_count - 1
     return (
         f"node {node.node}: CPUs {node.base_cpu}-{last}, NUMA node {node.numa}, "

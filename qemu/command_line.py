@@ -7,8 +7,8 @@
 
 What the machine has besides CPUs and memory:
 
-    COM1  0x3f8  IRQ 4   the console: a file (boot shim, then Linux)
-    COM2  0x2f8  IRQ 3   the relay's bell: a socket whose other end the host holds
+    COM1  0x3f8  IRQ 4   the console: a file (boot shim, then Linux), and a socket if the machine is interactive
+    COM2  0x2f8  IRQ 3   a socket whose other end the host holds: the relay's bell, or the guest's agent
     COM3  0x3e8  IRQ 4   the sidecar's serial log: a file
     0xf4                 isa-debug-exit: a byte v written there ends QEMU with status 2v + 1
     QMP                  a socket whose other end the host holds
@@ -41,13 +41,15 @@ class MachineSpec:
     """What machine to make. Raises BadMachine for one that cannot be."""
 
     accelerator: Accelerator
-    kernel: Path  # an ELF file with a PVH note
-    initrd: Path | None = None  # the boot bundle
+    kernel: Path  # an ELF file with a PVH note, or a bzImage
+    initrd: Path | None = None  # the boot bundle, or an initramfs
     append: str = ""  # command line for the kernel
     smp: int = 1
     numa: int = 1  # nodes; with one, the firmware describes no NUMA at all (no SRAT)
     memory_bytes: int | None = None  # None: see default_memory_bytes()
     tcg_thread: Literal["multi", "single"] = "multi"  # single: atomics are not atomic against the host
+    iommu: bool = False  # an IOMMU that remaps interrupts to x2APIC ids, which Linux wants for x2APIC mode
+    interactive: bool = False  # the console is a socket too, whose other end the host holds
     paused: bool = False  # do not start the CPUs; Machine.cont() does
     qmp_socket: Path | None = None  # a second QMP server here, for other programs
     extra: tuple[str, ...] = ()  # further QEMU arguments
@@ -91,6 +93,7 @@ class Wiring:
     relay: int  # a connected stream socket
     qmp: int  # likewise
     memory: tuple[int, ...]  # one file per NUMA node, of the node's size
+    terminal: int | None = None  # a connected stream socket for the console of an interactive machine
 
 
 def default_memory_bytes(smp: int, numa: int = 1) -> int:
@@ -122,8 +125,11 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
     # Without system management mode a machine of 260 CPUs starts in a sixth of the time (0.8 s instead of 5 s).
     backend = "" if spec.numa > 1 else f",memory-backend={backend_name(0)}"
     accel = {"tcg": f"tcg,thread={spec.tcg_thread}", "kvm": "kvm"}[spec.accelerator.kind]
-    yield from ("-machine", f"q35,smm=off{backend}", "-accel", accel, "-cpu", spec.accelerator.cpu_model)
+    chip = ",kernel-irqchip=split" if spec.iommu else ""
+    yield from ("-machine", f"q35,smm=off{chip}{backend}", "-accel", accel, "-cpu", spec.accelerator.cpu_model)
     yield from ("-smp", str(spec.smp), "-m", f"size={spec.total_bytes // MIB}M")
+    if spec.iommu:
+        yield from ("-device", "intel-iommu,intremap=on,eim=on")
     if spec.paused:
         yield "-S"
 
@@ -143,7 +149,12 @@ def _memory(spec: MachineSpec, files: tuple[int, ...]) -> Iterator[str]:
 
 
 def _ports(spec: MachineSpec, wiring: Wiring) -> Iterator[str]:
-    yield from ("-chardev", f"file,id=console,path={_escaped(wiring.console)}", "-serial", "chardev:console")
+    console = _escaped(wiring.console)
+    if wiring.terminal is None:
+        yield from ("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console")
+    else:
+        terminal = f"socket,id=console,fd={wiring.terminal},logfile={console}"
+        yield from ("-chardev", terminal, "-serial", "chardev:console")
     yield from ("-chardev", f"socket,id=relay,fd={wiring.relay}", "-serial", "chardev:relay")
     yield from ("-chardev", f"file,id=sidecar,path={_escaped(wiring.sidecar_log)}", "-serial", "chardev:sidecar")
     yield from ("-device", f"isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=4")

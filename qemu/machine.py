@@ -53,6 +53,7 @@ class Machine:
     monitor: Monitor
     ram: GuestRam
     relay: socket.socket  # our end of COM2
+    terminal: socket.socket | None = None  # our end of COM1, if the machine is interactive
 
     def __init__(self, spec: MachineSpec, *, directory: Path | None = None, qemu: Qemu | None = None) -> None:
         self.spec = spec
@@ -83,25 +84,30 @@ class Machine:
         self._owned.callback(self.ram.close)
         self.relay, relay_inside = self._sockets()
         qmp, qmp_inside = self._sockets()
+        terminal_inside = None
+        if self.spec.interactive:
+            self.terminal, terminal_inside = self._sockets()
         wiring = Wiring(
             console=self._file("console.log"),
             sidecar_log=self._file("sidecar.log"),
             relay=relay_inside.fileno(),
             qmp=qmp_inside.fileno(),
             memory=tuple(files.values()),
+            terminal=terminal_inside.fileno() if terminal_inside else None,
         )
         self.command = tuple(command_line(self.qemu.path, self.spec, wiring))
         self._file("command.txt").write_text(shlex.join(self.command) + "\n")
         # What is registered last goes first: QEMU is killed before its monitor is closed, which then need not wait.
         self._owned.callback(self._close_monitor)
+        inside = [end for end in (relay_inside, qmp_inside, terminal_inside) if end is not None]
         try:
-            inherited = (wiring.relay, wiring.qmp, *wiring.memory)
+            inherited = (*(end.fileno() for end in inside), *wiring.memory)
             self.process = QemuProcess(self.command, inherited=inherited, errors=self._file("qemu.err"))
         except OSError as error:
             raise MachineDied(f"QEMU cannot be started ({error})\ncommand: {shlex.join(self.command)}") from error
         self._owned.callback(self.process.kill)
-        relay_inside.close()
-        qmp_inside.close()
+        for end in inside:
+            end.close()
         try:
             self.monitor = Monitor(qmp, transcript=self._file("qmp.log"), seconds=START_SECONDS)
         except MonitorLost as error:

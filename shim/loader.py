@@ -59,6 +59,7 @@ def load_image() -> str:
             xor     r14d, r14d                      # bytes in memory
             xor     r15d, r15d                      # bytes to copy
             xor     r8d, r8d                        # number of the header
+            xor     r11d, r11d                      # executable segments with the entry in them
     .header:
             cmp     r8d, r13d
             jae     .loaded
@@ -83,6 +84,15 @@ def load_image() -> str:
             add     rax, rcx
             cmp     r15, rax
             cmovb   r15, rax
+            test    dword ptr [rbp + Elf64Phdr.p_flags], SegmentFlag.PF_X
+            je      .data
+            mov     r10, qword ptr [rbx + Elf64Ehdr.e_entry]
+            cmp     r10, rcx
+            jb      .data
+            cmp     r10, rax
+            jae     .data
+            inc     r11d
+    .data:
             lea     rsi, [rip + text_elf_large]
             mov     eax, IMAGE_MAX_BYTES
             cmp     r9, rax
@@ -97,10 +107,9 @@ def load_image() -> str:
             jmp     .header
     .loaded:
             mov     rdx, qword ptr [rbx + Elf64Ehdr.e_entry]
-            mov     rcx, r15
             lea     rsi, [rip + text_elf_entry]
-            cmp     rdx, rcx
-            jae     no_sidecar
+            test    r11d, r11d
+            je      no_sidecar
             mov     qword ptr [rip + image_entry], rdx
             lea     rdi, [r14 + PAGE_SIZE - 1]
             and     rdi, -PAGE_SIZE
@@ -135,7 +144,7 @@ def load_image() -> str:
     text_elf_large:
             .asciz  "the sidecar image has segment %u at %x ending beyond 2 MiB"
     text_elf_entry:
-            .asciz  "the sidecar image has its entry at %x, expected below %x"
+            .asciz  "the sidecar image has its entry at %x, in no executable segment"
     text_elf_memory:
             .asciz  "not enough memory below 4 GiB for the sidecar image (%u bytes)"
             .section .bss

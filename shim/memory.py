@@ -99,15 +99,15 @@ def list_free_memory() -> str:
     .used:  mov     rax, qword ptr [rcx + Range.end]
             cmp     rsi, rax
             jae     .free                           # it lies before
-            cmp     rsi, qword ptr [rcx + Range.base]
+            mov     rax, qword ptr [rcx + Range.base]
+            and     rax, -PAGE_SIZE
+            cmp     rsi, rax
             jb      .before
-            mov     rsi, rax                        # inside: go on behind it
+            mov     rsi, qword ptr [rcx + Range.end]    # inside: go on behind it
             add     rsi, PAGE_SIZE - 1
             and     rsi, -PAGE_SIZE
             jmp     .from
     .before:
-            mov     rax, qword ptr [rcx + Range.base]
-            and     rax, -PAGE_SIZE
             cmp     r10, rax
             cmova   r10, rax
     .free:  add     rcx, Range.SIZE

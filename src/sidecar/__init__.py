@@ -7,6 +7,7 @@ The sub-packages are links to the folders at the top of the repository:
     shim       the boot shim, likewise
     builder    assembler, ELF writer, image
     protocol   the driver's role in Python
+    client     the sidecar's CPUs from a program in the guest
     qemu       the machine
     cli        the command `sidecar`
 """

@@ -24,7 +24,7 @@ FALL_BACKS = {
 def test_the_reason_of_a_fall_back(name: str, run_directory: Path) -> None:
     smp, append, extra, reason = FALL_BACKS[name]
     session = Session(smp=smp, append=append, extra=extra, directory=run_directory)
-    with pytest.raises(FellBack, match="^the shim did not use the sidecar: ") as caught, session:
+    with pytest.raises(FellBack, match=r"^the shim did not use the sidecar: ") as caught, session:
         pass
     assert caught.value.reason == reason
     assert caught.value.console.count("not using the sidecar") == 1

@@ -1,4 +1,4 @@
-"""The logs: rings that are always kept, and with `sidecar=log` a serial log that all CPUs write and no line of tears."""
+"""The logs: rings that are always kept, and with `sidecar=log` a serial log that all CPUs write, every line whole."""
 
 import re
 from collections.abc import Iterator
@@ -111,5 +111,5 @@ def test_without_the_option_the_port_is_silent_and_the_ring_is_kept(request: pyt
         for cpu in quiet.cpus.values():
             cpu.none()
         assert quiet.machine.sidecar_log == ""
-        for cpu in quiet.cpus:
-            assert ring(quiet, cpu)["lines"] == [f"sidecar: cpu {cpu}: APIC id {cpu}: arrival 1"]
+        for number in quiet.cpus:
+            assert ring(quiet, number)["lines"] == [f"sidecar: cpu {number}: APIC id {number}: arrival 1"]

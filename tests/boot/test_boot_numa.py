@@ -13,8 +13,8 @@ from sidecar.qemu.session import FellBack, Session
 from sidecar.qemu.sizes import GIB, MIB
 from tests.support.booted import transition_root
 
-SMALL = {"numa": 3, "memory_bytes": 6 * MIB}
-"""Three NUMA nodes of 2 MiB. The first has 1 MiB to give, the second has the shim in it, the third firmware."""
+SMALL = 2 * MIB
+"""Of three NUMA nodes of this size the first has 1 MiB to give, the second has the shim in it, the third firmware."""
 
 
 def backends_of(session: Session, node: Node) -> set[str]:
@@ -52,7 +52,7 @@ def test_node_memory_above_4_gib(run_directory: Path) -> None:
 
 
 def test_a_numa_node_too_small_borrows_from_the_next(run_directory: Path) -> None:
-    with Session(smp=64, **SMALL, directory=run_directory) as session:
+    with Session(smp=64, numa=3, memory_bytes=3 * SMALL, directory=run_directory) as session:
         nodes = session.found.nodes
         assert [(node.cpu_count, node.numa_node, node.memory_numa_node) for node in nodes] == [
             (22, 0, 1), (21, 1, 2), (21, 2, 0)
@@ -68,7 +68,7 @@ def test_a_numa_node_too_small_borrows_from_the_next(run_directory: Path) -> Non
 
 
 def test_no_numa_node_has_room(run_directory: Path) -> None:
-    with pytest.raises(FellBack) as caught, Session(smp=66, **SMALL, directory=run_directory):
+    with pytest.raises(FellBack) as caught, Session(smp=66, numa=3, memory_bytes=3 * SMALL, directory=run_directory):
         pass
     assert caught.value.reason == f"not enough memory for node 2 ({required_memory(22)} bytes)"
 

@@ -1,5 +1,6 @@
 """The trampoline: many CPUs in it at once, and who was not asked for comes through it, is turned away, and halts."""
 
+import random
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -11,9 +12,10 @@ from sidecar.layout.x86 import Efer
 from sidecar.protocol.errors import CpuAway, CpuFaulted
 from sidecar.qemu.session import Session
 from sidecar.qemu.waiting import wait_until
-from tests.support.booted import fresh_directory, send_startup, stamps, wait_turned_away
+from tests.support.booted import fresh_directory, send_startup, stamps, wait_parked, wait_turned_away
 
 BURSTS = 5
+STRIKES = 300
 SECONDS = 20
 
 
@@ -42,7 +44,7 @@ def others(session: Session, cpu: int) -> dict[int, tuple[int, dict[PrivatePage,
     return {n: (one.status, pages_of(session, n)) for n, one in session.cpus.items() if n != cpu}
 
 
-# --- many at once --------------------------------------------------------------------------------------------------------
+# --- many at once -----------------------------------------------------------------------------------------------------
 
 
 def overlaps(session: Session) -> int:
@@ -84,7 +86,22 @@ def wait_arrived(session: Session, arrival: int) -> None:
     )
 
 
-# --- not asked for -------------------------------------------------------------------------------------------------------
+def test_init_may_strike_at_any_moment_of_an_arrival(request: pytest.FixtureRequest) -> None:
+    """CPUs are started again and again while they arrive and help each other; what counts is that all end up idle."""
+    choice = random.Random(8)
+    with Session(smp=8, directory=fresh_directory(request, "strikes")) as session:
+        sidecars = session.found.sidecar_cpus
+        for _ in range(STRIKES):
+            send_startup(session, choice.sample(sidecars, choice.randint(1, len(sidecars))))
+        session.backing.drain(SECONDS)
+        wait_parked(session)
+        for cpu in session.cpus.values():
+            cpu.none()
+            assert cpu.pages.diagnostic.boot.arrivals > 1
+            assert cpu.pages.diagnostic.fault.count == 0
+
+
+# --- not asked for ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("cpu", "what"), [(2, "left to Linux"), (3, "first of its node"), (5, "in no node")])

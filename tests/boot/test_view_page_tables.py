@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.builder.image import kernel
 from sidecar.layout import IMAGE_VA, PAGE_SIZE, CpuMapEntry, PrivatePage
-from sidecar.layout.address_map import LARGE_PAGE, PAGES_PER_CPU, PER_CPU_MAP, PER_CPU_VA, WINDOWS_VA
+from sidecar.layout.address_map import LARGE_PAGE, PAGES_PER_CPU, PER_CPU_MAP, PER_CPU_VA, WINDOWS_VA, Mapping
 from sidecar.protocol.address_check import CPU_MAP_VA, ImageSegment, differences, mapped_pa
 from sidecar.protocol.page_tables import walk
 from sidecar.qemu.session import Session
@@ -82,7 +82,7 @@ def cpu_map_pages(views: Views) -> dict[int, Page]:
     return {CPU_MAP_VA + at: Page(base + at, False, False) for at in range(0, count * PAGE_SIZE, PAGE_SIZE)}
 
 
-# --- a CPU's own tables --------------------------------------------------------------------------------------------------
+# --- a CPU's own tables -----------------------------------------------------------------------------------------------
 
 
 def test_every_cpu_has_exactly_the_address_map(views: Views, image_pages: dict[int, Page]) -> None:
@@ -161,12 +161,17 @@ def test_guard_pages_and_a_few_addresses_by_qemus_translation(views: Views) -> N
         mapping = by_name[name]
         assert translate(machine, last, mapping.va + 0x123) == mapped_pa(found, found.cpu(last), mapping) + 0x123
     assert translate(machine, last, IMAGE_VA + 0x1234) == found.image_pa + 0x1234
-    guards = [by_name["stack"].va - 1, by_name["interrupt_page"].va - 1, by_name["interrupt_page"].va + PAGE_SIZE]
-    for unmapped in (0, 0x1000, found.trampoline_pa, found.image_pa, *guards, by_name["stack"].va + PAGE_SIZE, WINDOWS_VA):
+    guards = [va for name in ("stack", "interrupt_page") for va in around(by_name[name])]
+    for unmapped in (0, 0x1000, found.trampoline_pa, found.image_pa, *guards, WINDOWS_VA):
         assert translate(machine, last, unmapped) is None, hex(unmapped)
 
 
-# --- the transition tables -----------------------------------------------------------------------------------------------
+def around(mapping: Mapping) -> tuple[int, int]:
+    """The last address before a page and the first behind it."""
+    return mapping.va - 1, mapping.va + PAGE_SIZE
+
+
+# --- the transition tables --------------------------------------------------------------------------------------------
 
 
 def test_transition_tables_have_image_trampoline_and_windows_alone(
@@ -182,7 +187,7 @@ def test_transition_tables_have_image_trampoline_and_windows_alone(
 
 
 def test_windows_do_not_show_the_transition_tables(views: Views) -> None:
-    """What the transition tables map writable is node memory, but not the tables of the windows, which lie behind it."""
+    """Node memory is mapped writable there, but not the tables of the windows, which lie behind it."""
     own = tables(views.memory, transition_root(views.session))
     assert not own & {page.pa for page in views.transition.values() if page.writable}
     for node in views.session.found.nodes:

@@ -70,7 +70,7 @@ def assert_answers(cpu: Cpu) -> None:
 
 
 def others(session: Session, cpu: Cpu) -> list[Cpu]:
-    return [other for other in session.cpus.values() if other is not cpu]
+    return [other for other in session.cpus.values() if other.number != cpu.number]
 
 
 def wait_status(cpu: Cpu, *statuses: CpuStatus) -> None:

@@ -77,28 +77,34 @@ class Emulator:
     ) -> None:
         self.image, self.base = image, base
         self._cpu: Any = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
-        self._loaded: list[tuple[int, bytes]] = []
         self._memory = memory
         self._output = bytearray()
         self._stop = ""
         self._stops = {self.at(label): label for label in stops}
-        for segment in ELFFile(io.BytesIO(image.elf)).iter_segments():
-            if segment["p_type"] == "PT_LOAD":
-                self._load(segment["p_vaddr"], segment.data(), segment["p_memsz"], segment["p_flags"])
+        segments = ELFFile(io.BytesIO(image.elf)).iter_segments()
+        self._segments = [segment for segment in segments if segment["p_type"] == "PT_LOAD"]
+        self._loaded = [(base + one["p_vaddr"], one.data().ljust(one["p_memsz"], b"\0")) for one in self._segments]
+        self._map_image()
         for pages in (STACK, range(RETURN, RETURN + PAGE_SIZE), *memory):
             self._cpu.mem_map(pages.start, len(pages))
         self._hook()
         self._symbols = sorted((address, name) for name, address in image.linked.symbols.items())
+        self.reset()
 
-    def _load(self, vaddr: int, data: bytes, size: int, flags: int) -> None:
+    def _map_image(self) -> None:
+        """Each segment with its rights; one that is loaded off page boundaries has none of its own."""
+        if self.base % PAGE_SIZE:
+            self._map(self.base, self.image.plan.memory_bytes, P_FLAGS.PF_R | P_FLAGS.PF_W | P_FLAGS.PF_X)
+            return
+        for segment in self._segments:
+            self._map(self.base + segment["p_vaddr"], segment["p_memsz"], segment["p_flags"])
+
+    def _map(self, start: int, size: int, flags: int) -> None:
         rights = unicorn.UC_PROT_READ
         rights |= unicorn.UC_PROT_WRITE if flags & P_FLAGS.PF_W else 0
         rights |= unicorn.UC_PROT_EXEC if flags & P_FLAGS.PF_X else 0
-        start = self.base + vaddr
         first, end = start & -PAGE_SIZE, -(-(start + size) // PAGE_SIZE) * PAGE_SIZE
         self._cpu.mem_map(first, end - first, rights)
-        self._cpu.mem_write(start, data)
-        self._loaded.append((start, data.ljust(size, b"\0")))
 
     def _hook(self) -> None:
         for address in self._stops:
@@ -130,16 +136,17 @@ class Emulator:
         """The address of a label."""
         return self.base + self.image.linked.symbols[label]
 
-    def read(self, where: str | int, size: int) -> bytes:
-        return bytes(self._cpu.mem_read(self._address(where), size))
+    def read(self, pa: int | str, size: int) -> bytes:
+        """Memory from an address or a label on."""
+        return bytes(self._cpu.mem_read(self._address(pa), size))
 
-    def number(self, where: str | int, size: int = 8) -> int:
-        return int.from_bytes(self.read(where, size), "little")
+    def number(self, pa: int | str, size: int = 8) -> int:
+        return int.from_bytes(self.read(pa, size), "little")
 
-    def write(self, where: str | int, data: bytes | int, *, size: int = 8) -> None:
+    def write(self, pa: int | str, data: bytes | int, *, size: int = 8) -> None:
         """Bytes, or a number of `size` bytes."""
         content = data.to_bytes(size, "little") if isinstance(data, int) else data
-        self._cpu.mem_write(self._address(where), content)
+        self._cpu.mem_write(self._address(pa), content)
 
     def reset(self) -> None:
         """Make memory and console what they were in the beginning."""
@@ -162,8 +169,8 @@ class Emulator:
         found = bisect_right(self._symbols, address - self.base, key=lambda symbol: symbol[0])
         return self._symbols[found - 1][1]
 
-    def _address(self, where: str | int) -> int:
-        return self.at(where) if isinstance(where, str) else where
+    def _address(self, pa: int | str) -> int:
+        return self.at(pa) if isinstance(pa, str) else pa
 
     # --- calls ----------------------------------------------------------------------------------------------------
 

@@ -75,16 +75,16 @@ class Worker:
 
     def set(self) -> None:
         pairs = [(number, self.random.getrandbits(64) & TABLE[number].writable) for number in self.some(WRITABLE)]
-        self.model.set(pairs)
+        self.model.answer(SidecarCommand.SET_VP_REGISTERS, pairs)
         self.cpu.execute(SidecarCommand.SET_VP_REGISTERS, register_request(pairs), seconds=SECONDS)
 
     def set_wrong(self) -> None:
-        """The registers before the bad one are stored."""
+        """The register before the bad one is stored."""
         number = 0x50005
-        good = [(0x50000, self.random.getrandbits(64))]
-        self.model.set(good)
-        request = register_request([*good, (number, 1 << 40), (0x50001, 5)])
-        self.refused(SidecarCommand.SET_VP_REGISTERS, request, f"register {number:#x}: bits {1 << 40:#x} must be 0")
+        pairs = [(0x50000, self.random.getrandbits(64)), (number, 1 << 40), (0x50001, 5)]
+        self.model.answer(SidecarCommand.SET_VP_REGISTERS, pairs)
+        sentence = f"register {number:#x}: bits {1 << 40:#x} must be 0"
+        self.refused(SidecarCommand.SET_VP_REGISTERS, register_request(pairs), sentence)
 
     def unknown(self) -> None:
         command = self.random.choice((5, 0xFF, 0x101, self.random.randrange(0x102, 1 << 32)))

@@ -1,12 +1,14 @@
 """What GET_VP_REGISTERS and SET_VP_REGISTERS must answer, by the layouts' register table: the judge of the kernel.
 
     >>> model = RegisterModel()
-    >>> model.set([(0x50005, 1)])
+    >>> model.answer(SET, [(0x50005, 1), (0x50006, 1)]).sentence
+    'command 3: register 0x50006 is not known'
     >>> hex(model.values[0x50005])
     '0x401'
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sidecar.layout import MAX_REGISTERS, VP_REGISTERS, HvStatus, SidecarCommand
 
@@ -22,11 +24,20 @@ Pairs = Sequence[tuple[int, int]]
 
 
 class Refused(Exception):
-    """The command is answered with this sentence and status."""
+    """The command ends here with this sentence and status."""
 
     def __init__(self, sentence: str, status: HvStatus) -> None:
         super().__init__(sentence)
         self.sentence, self.status = sentence, status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`values` are the registers that were read or stored before the end; `sentence` is None if all were."""
+
+    values: list[int]
+    sentence: str | None
+    status: HvStatus
 
 
 class RegisterModel:
@@ -35,20 +46,16 @@ class RegisterModel:
     def __init__(self) -> None:
         self.values = {register.number: register.reset for register in VP_REGISTERS}
 
-    def answer(
-        self, command: int, pairs: Pairs, *, count: int | None = None, target_vtl: int = 0
-    ) -> list[int] | Refused:
-        """The values that stand in the answer; or how it is refused, with the registers before the bad one done."""
+    def answer(self, command: int, pairs: Pairs, *, count: int | None = None, target_vtl: int = 0) -> Answer:
+        """GET or SET; the first bad register ends it, those before it are done."""
+        values: list[int] = []
         try:
             self._check_head(command, len(pairs) if count is None else count, target_vtl)
-            return [self._one(command, number, value) for number, value in pairs]
+            for number, value in pairs:
+                values.append(self._one(command, number, value))
         except Refused as refused:
-            return refused
-
-    def set(self, pairs: Pairs) -> None:
-        """A SET that must be accepted."""
-        if isinstance(refused := self.answer(SET, pairs), Refused):
-            raise refused
+            return Answer(values, refused.sentence, refused.status)
+        return Answer(values, None, HvStatus.SUCCESS)
 
     def _check_head(self, command: int, count: int, target_vtl: int) -> None:
         if not 1 <= count <= MAX_REGISTERS:
@@ -59,19 +66,21 @@ class RegisterModel:
     def _one(self, command: int, number: int, value: int) -> int:
         if number not in self.values:
             raise Refused(f"command {command:d}: register {number:#x} is not known", HvStatus.INVALID_PARAMETER)
-        if command == GET:
-            return self.values[number]
-        self.values[number] = self._stored(number, value)
-        return value
+        if command == SET:
+            self.values[number] = _stored(number, value)
+            return value
+        return self.values[number]
 
-    def _stored(self, number: int, value: int) -> int:
-        register, low, high = TABLE[number], value & MASK_64, value >> 64
-        where = f"command {SET:d}: register {number:#x}"
-        if not register.writable:
-            raise Refused(f"{where} is read-only", HvStatus.INVALID_REGISTER_VALUE)
-        if high:
-            sentence = f"{where} has 64 bits, its high half must be 0 and is {high:#x}"
-            raise Refused(sentence, HvStatus.INVALID_REGISTER_VALUE)
-        if bad := low & ~register.writable:
-            raise Refused(f"{where}: bits {bad:#x} must be 0", HvStatus.INVALID_REGISTER_VALUE)
-        return low | register.reset
+
+def _stored(number: int, value: int) -> int:
+    """What the register holds after a SET of `value`. Raises Refused."""
+    register, low, high = TABLE[number], value & MASK_64, value >> 64
+    where = f"command {SET:d}: register {number:#x}"
+    if not register.writable:
+        raise Refused(f"{where} is read-only", HvStatus.INVALID_REGISTER_VALUE)
+    if high:
+        sentence = f"{where} has 64 bits, its high half must be 0 and is {high:#x}"
+        raise Refused(sentence, HvStatus.INVALID_REGISTER_VALUE)
+    if bad := low & ~register.writable:
+        raise Refused(f"{where}: bits {bad:#x} must be 0", HvStatus.INVALID_REGISTER_VALUE)
+    return low | register.reset

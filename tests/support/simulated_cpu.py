@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 from sidecar.layout import (
+    ABI_VERSION,
     PAGE_SIZE,
     CommandPage,
     ControlPage,
@@ -26,6 +27,7 @@ from sidecar.layout import (
     RaiseRequest,
     SharedPage,
     SidecarCommand,
+    abi_hash,
     private_pa,
     shared_pa,
 )
@@ -84,6 +86,7 @@ class SimulatedCpu:
         self._put("<Q", self.diagnostic_pa + DiagnosticPage.boot.arrivals, 1)
         self._put("<I", self.diagnostic_pa + DiagnosticPage.boot.apic_id, self.apic_id)
         self._put("<I", self.diagnostic_pa + DiagnosticPage.boot.linux_number, self.linux)
+        self._stamp()
         assert self.status.compare_exchange(CpuStatus.REMOVED, CpuStatus.IDLE) == CpuStatus.REMOVED
         self._thread.start()
 
@@ -152,9 +155,15 @@ class SimulatedCpu:
         arrivals = self._get("<Q", self.diagnostic_pa + DiagnosticPage.boot.arrivals)
         self._put("<Q", self.diagnostic_pa + DiagnosticPage.boot.arrivals, arrivals + 1)
         self.memory[self.command_pa : self.command_pa + PAGE_SIZE] = bytes(PAGE_SIZE)
+        self._stamp()
         self._step()
         self._finish()
         return True
+
+    def _stamp(self) -> None:
+        """Every arrival says of which ABI it is."""
+        self._put("<I", self.command_pa + CommandPage.abi_version, ABI_VERSION)
+        self._put("<Q", self.command_pa + CommandPage.abi_hash, abi_hash())
 
     def _park(self) -> None:
         self._step(0.0 if self.eager else 0.05)

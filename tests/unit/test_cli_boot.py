@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.cli import boot, shell
 from sidecar.cli.parser import Parser
-from sidecar.errors import UserError
+from sidecar.cli.progress import Progress
 from sidecar.qemu.boot_report import BootReport
 from sidecar.qemu.session import BootFailed, FellBack, last_lines
 
@@ -55,11 +55,6 @@ def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     return fake
 
 
-def test_linux_is_not_there_yet() -> None:
-    with pytest.raises(UserError, match="Linux beside the sidecar is not in this version: use --no-linux"):
-        sidecar("boot")
-
-
 def test_json(session: FakeSession, capsys: pytest.CaptureFixture[str]) -> None:
     assert sidecar("boot", "--no-linux", "--smp", "2", "--json") == 0
     assert json.loads(capsys.readouterr().out)["boot"]["answered"] == 1
@@ -101,7 +96,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_is_told_once_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = boot.Progress(255)
+    progress = Progress("255 CPUs")
     for seconds in (0.5, 1.9, 2.1, 2.2, 3.1, 4.0):
         progress(seconds)
     progress.end()

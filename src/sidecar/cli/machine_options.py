@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+import time
 from typing import Any
 
 from sidecar.cli.parser import Parser, checked, positive
 from sidecar.qemu.accelerator import REQUESTS
+from sidecar.qemu.machine import Machine
 from sidecar.qemu.session import Session
 from sidecar.qemu.sizes import parse_size
 
@@ -16,7 +18,7 @@ def add_machine_options(parser: Parser, *, smp: int = 4) -> None:
     parser.add_argument("--numa", type=positive, default=1, metavar="K", help="NUMA nodes (default 1)")
     parser.add_argument("--memory", type=checked(parse_size, "size"), metavar="SIZE", help="memory, such as 512M or 2G")
     parser.add_argument("--accel", choices=REQUESTS, default="auto", help="what executes the machine (default auto)")
-    parser.add_argument("--append", default="", metavar="ARGS", help="command line for the shim, such as 'sidecar=log'")
+    parser.add_argument("--append", default="", metavar="ARGS", help="words for the command line: sidecar... for the shim, others for Linux")
     parser.add_argument("--timeout", type=positive, metavar="S", help="seconds to wait for the boot")
 
 
@@ -31,6 +33,16 @@ def make_session(options: argparse.Namespace, **more: Any) -> Session:
         seconds=options.timeout,
         **more,
     )
+
+
+def keep_running(machine: Machine) -> None:
+    """Until Ctrl-C, which is how this is meant to end, or until the machine ends by itself."""
+    print("sidecar: the machine keeps running, Ctrl-C ends it", file=sys.stderr)
+    try:
+        while machine.alive:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        return
 
 
 def print_failure(error: Exception) -> None:

@@ -21,7 +21,7 @@ from tests.support.emulator import Emulator, Outcome
 from tests.support.synthetic import page
 
 BASE = 0x1000_0000
-LOW = range(0, 0xA_0000)
+LOW = range(0xA_0000)
 PARAMS = 0x2000_0000
 OUTPUT = PARAMS + PAGE_SIZE
 CPU_MAP = OUTPUT + PAGE_SIZE
@@ -57,7 +57,7 @@ def _kernel(base: int) -> Emulator:
 
 
 def fresh(base: int = BASE) -> Emulator:
-    """The kernel as a loader leaves it at `base`, stopped where it would start the other CPUs; nothing else is there."""
+    """The kernel as a loader leaves it at `base`, to be stopped where it would start the other CPUs."""
     kernel = _kernel(base)
     kernel.reset()
     return kernel

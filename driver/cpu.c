@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * One CPU: its status byte, its private state, and whose it is.
+ *
+ * The status byte is changed in one place, by compare-exchange, and only as the ABI's table allows.
+ */
+#include "sidecar.h"
+
+#include <linux/atomic.h>
+#include <linux/errno.h>
+#include <linux/string.h>
+
+/* --- status: the sidecar's byte ------------------------------------------------------------- */
+
+/* Whatever the CPU has stored before it stored this status is visible afterwards. */
+u8 sidecar_status(const struct sidecar_cpu *cpu)
+{
+	return smp_load_acquire(cpu->status);
+}
+
+bool sidecar_in_command(const struct sidecar_cpu *cpu)
+{
+	u8 status = sidecar_status(cpu);
+
+	return status == SIDECAR_CPU_STATUS_RUN || status == SIDECAR_CPU_STATUS_STOP;
+}
+
+/* Returns the status found: the move was made if it is `old`. A full barrier either way. */
+u8 sidecar_move(struct sidecar_cpu *cpu, enum sidecar_cpu_status old, enum sidecar_cpu_status new)
+{
+	if (WARN_ONCE(!sidecar_cpu_transition_allowed(old, new, SIDECAR_PARTY_DRIVER),
+		      SIDECAR_CPU_FMT ": the driver may not move its status from %u to %u\n",
+		      SIDECAR_CPU_ARGS(cpu), old, new))
+		return ~old;
+	return cmpxchg(cpu->status, (u8)old, (u8)new);
+}
+
+const char *sidecar_status_name(u8 status)
+{
+	static const char *const names[] = {
+		[SIDECAR_CPU_STATUS_REMOVED] = "removed",
+		[SIDECAR_CPU_STATUS_IDLE] = "idle",
+		[SIDECAR_CPU_STATUS_RUN] = "run",
+		[SIDECAR_CPU_STATUS_STOP] = "stop",
+		[SIDECAR_CPU_STATUS_REMOVE] = "remove",
+		[SIDECAR_CPU_STATUS_FAULTED] = "faulted",
+	};
+
+	return status < ARRAY_SIZE(names) ? names[status] : "unknown";
+}
+
+/* --- state: the driver's own ---------------------------------------------------------------- */
+
+const char *sidecar_state_name(enum sidecar_state state)
+{
+	static const char *const names[] = {
+		[SIDECAR_AVAIL] = "available",
+		[SIDECAR_SYNC] = "sync",
+		[SIDECAR_STARTING] = "starting",
+		[SIDECAR_ASYNC] = "async",
+		[SIDECAR_STOPPING] = "stopping",
+		[SIDECAR_STOPPED] = "stopped",
+		[SIDECAR_REMOVED] = "removed",
+		[SIDECAR_LOST] = "lost",
+	};
+
+	return names[state];
+}
+
+/* node->lock is held. Whoever waits for the CPU looks again. */
+void sidecar_set_state(struct sidecar_cpu *cpu, enum sidecar_state state)
+{
+	lockdep_assert_held(&cpu->node->lock);
+	WRITE_ONCE(cpu->state, state);
+	wake_up_all(&cpu->wait);
+}
+
+/* The same for who holds SYNC or STARTING and not the lock. */
+void sidecar_publish_state(struct sidecar_cpu *cpu, enum sidecar_state state)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	sidecar_set_state(cpu, state);
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+}
+
+/* A run that was started and that nobody has been told of. */
+bool sidecar_in_flight(const struct sidecar_cpu *cpu)
+{
+	enum sidecar_state state = READ_ONCE(cpu->state);
+
+	return state == SIDECAR_ASYNC || state == SIDECAR_STOPPING || state == SIDECAR_STOPPED;
+}
+
+/* --- which CPU ------------------------------------------------------------------------------ */
+
+/* By Linux number, over all nodes; NULL if it is of none. */
+struct sidecar_cpu *sidecar_find_cpu(unsigned int number)
+{
+	u16 node;
+
+	if (number >= sidecar.cpu_count)
+		return NULL;
+	node = sidecar.cpu_map[number].node;
+	if (node >= sidecar.node_count)
+		return NULL;
+	return sidecar_node_cpu(sidecar.nodes[node], number);
+}
+
+/* By Linux number, in one node; NULL if it is not of this node. */
+struct sidecar_cpu *sidecar_node_cpu(struct sidecar_node *node, unsigned long number)
+{
+	if (number < node->base_cpu || number - node->base_cpu >= node->cpu_count)
+		return NULL;
+	return &node->cpus[number - node->base_cpu];
+}
+
+/* --- whose CPU ------------------------------------------------------------------------------ */
+
+/* node->lock is held. May `file` use the CPU, and does nothing run on it? */
+int sidecar_require_available(const struct sidecar_cpu *cpu, const struct sidecar_file *file)
+{
+	lockdep_assert_held(&cpu->node->lock);
+	if (cpu->linux_only)
+		return -ENOENT;
+	if (cpu->node->refusing)
+		return -ESHUTDOWN;
+	if (cpu->owner && cpu->owner != file)
+		return -EBUSY;
+	switch (cpu->state) {
+	case SIDECAR_AVAIL:
+		/* Linux had the CPU in between: the end of the run before that is still to be told. */
+		return list_empty(&cpu->finished) ? 0 : -EBUSY;
+	case SIDECAR_REMOVED:
+		return -ENOENT;
+	case SIDECAR_LOST:
+		return -EIO;
+	default:
+		return -EBUSY;
+	}
+}
+
+/* From now on only `file` may use the CPU. Claims do not nest. A LOST CPU may be claimed, to be
+ * restarted.
+ */
+int sidecar_claim(struct sidecar_cpu *cpu, struct sidecar_file *file)
+{
+	unsigned long flags;
+	int err;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	if (cpu->owner && !cpu->linux_only)
+		err = -EBUSY;
+	else
+		err = sidecar_require_available(cpu, file);
+	if (err == -EIO && cpu->state == SIDECAR_LOST)
+		err = 0;
+	if (!err)
+		cpu->owner = file;
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	return err;
+}
+
+/* -EPERM if `file` does not hold the CPU, -EBUSY while a command runs or its end is not told. */
+static int require_released(const struct sidecar_cpu *cpu, const struct sidecar_file *file)
+{
+	lockdep_assert_held(&cpu->node->lock);
+	if (cpu->linux_only)
+		return -ENOENT;
+	if (cpu->owner != file)
+		return -EPERM;
+	if (cpu->state == SIDECAR_SYNC || cpu->state == SIDECAR_STARTING ||
+	    sidecar_in_flight(cpu) || !list_empty(&cpu->finished))
+		return -EBUSY;
+	return 0;
+}
+
+/* Ends a claim: the pages are taken out of the file's mappings and cleared before anybody else can
+ * claim the CPU.
+ */
+int sidecar_release(struct sidecar_cpu *cpu, struct sidecar_file *file)
+{
+	unsigned long flags;
+	int err;
+
+	mutex_lock(&file->map_lock);
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	err = require_released(cpu, file);
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	if (err)
+		goto out;
+	sidecar_unmap(file, cpu);
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	err = require_released(cpu, file);
+	if (!err) {
+		sidecar_scrub(cpu);
+		cpu->owner = NULL;
+	}
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+out:
+	mutex_unlock(&file->map_lock);
+	return err;
+}
+
+/* Clears what a client has left in the shared pages, but for version and hash, which the CPU has
+ * written; unless the pages are not the driver's: then the CPU's next arrival clears them.
+ */
+void sidecar_scrub(struct sidecar_cpu *cpu)
+{
+	struct sidecar_command_page *page = cpu->command;
+	u8 status = sidecar_status(cpu);
+
+	if (status != SIDECAR_CPU_STATUS_IDLE && status != SIDECAR_CPU_STATUS_FAULTED)
+		return;
+	memset(page, 0, offsetof(struct sidecar_command_page, abi_version));
+	memset_after(page, 0, abi_hash);
+	memset(cpu->registers, 0, SIDECAR_PAGE_SIZE);
+}

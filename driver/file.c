@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * /dev/sidecarN: open, close, ioctl, read, poll. What they mean, and every errno: docs/driver.md.
+ *
+ * A CPU is named by its Linux number, which is the ioctl's argument itself. START, RUN and RESTART
+ * claim a CPU that nobody has.
+ */
+#include "sidecar.h"
+
+#include <linux/fs.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+/* What INFO answers; as upstream. */
+struct sidecar_info {
+	u32 base_cpu;
+	u32 cpu_count;
+	u32 per_cpu_shmem;
+};
+
+static int open(struct inode *inode, struct file *filp)
+{
+	struct sidecar_node *node = container_of(inode->i_cdev, struct sidecar_node, cdev);
+	struct sidecar_file *file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
+
+	if (!file)
+		return -ENOMEM;
+	file->node = node;
+	file->mapping = filp->f_mapping;
+	mutex_init(&file->map_lock);
+	init_waitqueue_head(&file->wait);
+	INIT_LIST_HEAD(&file->finished);
+	filp->private_data = file;
+	return nonseekable_open(inode, filp);
+}
+
+static int close(struct inode *inode, struct file *filp)
+{
+	struct sidecar_file *file = filp->private_data;
+
+	sidecar_abandon(file);
+	mutex_destroy(&file->map_lock);
+	kfree(file);
+	return 0;
+}
+
+static int answer_info(const struct sidecar_node *node, void __user *to)
+{
+	struct sidecar_info info = {
+		.base_cpu = node->base_cpu,
+		.cpu_count = node->cpu_count,
+		.per_cpu_shmem = SIDECAR_SHARED_BYTES,
+	};
+
+	BUILD_BUG_ON(SIDECAR_IOCTL_INFO != _IOR(0xb8, 0xf3, struct sidecar_info));
+	return copy_to_user(to, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+static long ioctl(struct file *filp, unsigned int request, unsigned long argument)
+{
+	static int (*const commands[])(struct sidecar_cpu *cpu, struct sidecar_file *file) = {
+		[SIDECAR_IOCTL_START - SIDECAR_IOCTL_START] = sidecar_start,
+		[SIDECAR_IOCTL_STOP - SIDECAR_IOCTL_START] = sidecar_stop,
+		[SIDECAR_IOCTL_RUN - SIDECAR_IOCTL_START] = sidecar_run,
+		[SIDECAR_IOCTL_CLAIM - SIDECAR_IOCTL_START] = sidecar_claim,
+		[SIDECAR_IOCTL_RELEASE - SIDECAR_IOCTL_START] = sidecar_release,
+		[SIDECAR_IOCTL_RESTART - SIDECAR_IOCTL_START] = sidecar_restart,
+	};
+	struct sidecar_file *file = filp->private_data;
+	unsigned int index = request - SIDECAR_IOCTL_START;
+	struct sidecar_cpu *cpu;
+
+	if (request == SIDECAR_IOCTL_INFO)
+		return answer_info(file->node, (void __user *)argument);
+	if (index >= ARRAY_SIZE(commands) || !commands[index])
+		return -ENOTTY;
+	cpu = sidecar_node_cpu(file->node, argument);
+	if (!cpu)
+		return -EINVAL;
+	return commands[index](cpu, file);
+}
+
+/* As many u32 CPU numbers as there are and fit; waits for the first. */
+static ssize_t read(struct file *filp, char __user *to, size_t size, loff_t *position)
+{
+	struct sidecar_file *file = filp->private_data;
+	ssize_t done = 0;
+
+	if (size < sizeof(u32))
+		return -EINVAL;
+	if (READ_ONCE(file->node->control->needs_attention))
+		sidecar_scan(file->node);
+	while (size - done >= sizeof(u32)) {
+		int number = sidecar_take_finished(file);
+		u32 told = number;
+
+		if (number < 0 && done)
+			break;
+		if (number < 0 && filp->f_flags & O_NONBLOCK)
+			return -EAGAIN;
+		if (number < 0) {
+			int err = wait_event_interruptible(file->wait,
+							   !list_empty_careful(&file->finished));
+
+			if (err)
+				return err;
+			continue;
+		}
+		if (copy_to_user(to + done, &told, sizeof(told)))
+			return done ? done : -EFAULT;
+		done += sizeof(told);
+	}
+	return done;
+}
+
+static __poll_t poll(struct file *filp, poll_table *table)
+{
+	struct sidecar_file *file = filp->private_data;
+
+	poll_wait(filp, &file->wait, table);
+	if (READ_ONCE(file->node->control->needs_attention))
+		sidecar_scan(file->node);
+	return list_empty_careful(&file->finished) ? 0 : EPOLLIN | EPOLLRDNORM;
+}
+
+const struct file_operations sidecar_file_operations = {
+	.owner = THIS_MODULE,
+	.open = open,
+	.release = close,
+	.unlocked_ioctl = ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.read = read,
+	.poll = poll,
+	.mmap = sidecar_mmap,
+};

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The driver of the sidecar kernel: loading and unloading.
+ *
+ * Loaded: the SDCR table is read and checked, each node's memory requested and mapped, its
+ * response interrupt set up, every CPU looked at, Linux's CPU hotplug followed, and only then are
+ * device files made. Unloaded: the same backwards; no CPU changes hands, and nobody is notified
+ * any more. Linux refuses to unload the driver while a device file is open.
+ */
+#include "sidecar.h"
+
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <asm/apic.h>
+
+struct sidecar_machine sidecar;
+
+unsigned int sidecar_timeout_ms = 5000;
+module_param_named(timeout_ms, sidecar_timeout_ms, uint, 0644);
+MODULE_PARM_DESC(timeout_ms, "longest wait for a command or a removal, after which the CPU is restarted");
+
+bool sidecar_online = true;
+module_param_named(online, sidecar_online, bool, 0444);
+MODULE_PARM_DESC(online, "bring online the CPUs that the sidecar leaves to Linux");
+
+static void destroy_nodes(void)
+{
+	while (sidecar.node_count)
+		sidecar_node_destroy(sidecar.nodes[--sidecar.node_count]);
+	kfree(sidecar.nodes);
+	sidecar.nodes = NULL;
+}
+
+static int create_nodes(void)
+{
+	unsigned int count = sidecar.node_count;
+	struct sidecar_node *node;
+	unsigned int i;
+
+	sidecar.node_count = 0;
+	sidecar.nodes = kcalloc(count, sizeof(*sidecar.nodes), GFP_KERNEL);
+	if (!sidecar.nodes)
+		return -ENOMEM;
+	for (i = 0; i < count; i++) {
+		node = sidecar_node_create(sidecar_table_node(i), i);
+		if (IS_ERR(node)) {
+			destroy_nodes();
+			return PTR_ERR(node);
+		}
+		sidecar.nodes[i] = node;
+		sidecar.node_count = i + 1;
+	}
+	return 0;
+}
+
+static void unpublish_nodes(unsigned int count)
+{
+	while (count)
+		sidecar_node_unpublish(sidecar.nodes[--count]);
+}
+
+static int publish_nodes(void)
+{
+	struct sidecar_node *node;
+	unsigned int i;
+	int err;
+
+	sidecar_for_each_node(node, i) {
+		err = sidecar_node_publish(node);
+		if (err) {
+			unpublish_nodes(i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static int __init load(void)
+{
+	int err;
+
+	if (!x2apic_enabled()) {
+		pr_err("Linux runs the APICs in xAPIC mode, in which the driver cannot interrupt the sidecar's CPUs: boot the machine with an IOMMU that remaps interrupts (QEMU: -machine q35,kernel-irqchip=split -device intel-iommu,intremap=on,eim=on) and without nox2apic or intremap=off\n");
+		return -ENODEV;
+	}
+	err = sidecar_table_read();
+	if (err)
+		return err;
+	err = create_nodes();
+	if (err)
+		goto forget_table;
+	err = sidecar_class_register();
+	if (err)
+		goto destroy_nodes;
+	err = sidecar_attach();
+	if (err)
+		goto unregister_class;
+	err = sidecar_power_register();
+	if (err)
+		goto detach;
+	err = publish_nodes();
+	if (err)
+		goto unregister_power;
+	sidecar_background_start();
+	return 0;
+
+unregister_power:
+	sidecar_power_unregister();
+detach:
+	sidecar_detach();
+unregister_class:
+	sidecar_class_unregister();
+destroy_nodes:
+	destroy_nodes();
+forget_table:
+	sidecar_table_forget();
+	return err;
+}
+
+static void __exit unload(void)
+{
+	sidecar_background_stop();
+	unpublish_nodes(sidecar.node_count);
+	sidecar_power_unregister();
+	sidecar_detach();
+	sidecar_class_unregister();
+	destroy_nodes();
+	sidecar_table_forget();
+}
+
+module_init(load);
+module_exit(unload);
+
+MODULE_DESCRIPTION("Driver of the sidecar kernel, which owns most CPUs of the machine");
+MODULE_AUTHOR("The sidecar-kernel project");
+MODULE_LICENSE("Dual MIT/GPL");

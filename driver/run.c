@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Commands on a CPU, from the claim to the end.
+ *
+ *   AVAIL -> SYNC or ASYNC     under node->lock, in which IDLE becomes RUN in the control page
+ *   request vector             to the CPU, in case it sleeps
+ *   RUN -> IDLE                by the CPU; its attention interrupt has the node scanned
+ *   SYNC -> AVAIL              by who waits; ASYNC -> STOPPED by the scan, -> AVAIL by read()
+ *
+ * A command that does not end in time gets INIT and the CPU is restarted: its pages are not used
+ * again before that.
+ */
+#include "sidecar.h"
+
+#include <linux/jiffies.h>
+#include <linux/sched/signal.h>
+
+/* The CPU is told to run what is in its command page; the file holds it from now on. */
+static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sidecar_state state)
+{
+	u8 found = SIDECAR_CPU_STATUS_IDLE;
+	unsigned long flags;
+	int err;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	err = sidecar_require_available(cpu, file);
+	if (!err) {
+		found = sidecar_move(cpu, SIDECAR_CPU_STATUS_IDLE, SIDECAR_CPU_STATUS_RUN);
+		if (found == SIDECAR_CPU_STATUS_IDLE) {
+			cpu->owner = file;
+			WRITE_ONCE(cpu->state, state);
+		} else {
+			err = -EIO;
+		}
+	}
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	if (!err)
+		sidecar_request(cpu);
+	else if (found == SIDECAR_CPU_STATUS_FAULTED)
+		sidecar_tell_fault(cpu);
+	else if (found != SIDECAR_CPU_STATUS_IDLE)
+		sidecar_cpu_err(cpu, "is not idle, its status is %s (%#x)",
+				sidecar_status_name(found), found);
+	return err;
+}
+
+/* Asks for an early end. node->lock is held; the caller sends the request. */
+static bool move_to_stop(struct sidecar_cpu *cpu)
+{
+	lockdep_assert_held(&cpu->node->lock);
+	if (cpu->state != SIDECAR_SYNC && cpu->state != SIDECAR_ASYNC)
+		return false;
+	if (sidecar_move(cpu, SIDECAR_CPU_STATUS_RUN, SIDECAR_CPU_STATUS_STOP) !=
+	    SIDECAR_CPU_STATUS_RUN)
+		return false;
+	if (cpu->state == SIDECAR_ASYNC)
+		sidecar_set_state(cpu, SIDECAR_STOPPING);
+	return true;
+}
+
+/* Asks whatever command runs to end early; false if none runs. It ends with an answer as always. */
+bool sidecar_cancel(struct sidecar_cpu *cpu)
+{
+	unsigned long flags;
+	bool asked;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	asked = move_to_stop(cpu);
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	if (asked)
+		sidecar_request(cpu);
+	return asked;
+}
+
+/* Waits for the end of the command; true if it ended. A signal cancels the command, which then has
+ * the same time again.
+ */
+static bool wait_for_end(struct sidecar_cpu *cpu)
+{
+	unsigned long deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+
+	while (sidecar_in_command(cpu) && time_before(jiffies, deadline)) {
+		if (wait_event_interruptible_timeout(cpu->wait, !sidecar_in_command(cpu),
+						     SIDECAR_LOOK_AGAIN) >= 0)
+			continue;
+		sidecar_cancel(cpu);
+		deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+		return sidecar_wait_until(cpu->wait, !sidecar_in_command(cpu), deadline);
+	}
+	return !sidecar_in_command(cpu);
+}
+
+/* What the end of a run makes of the CPU. node->lock is held. */
+static void end(struct sidecar_cpu *cpu)
+{
+	u8 status = sidecar_status(cpu);
+
+	sidecar_set_state(cpu, status == SIDECAR_CPU_STATUS_IDLE ||
+			       status == SIDECAR_CPU_STATUS_FAULTED ?
+			       SIDECAR_AVAIL : SIDECAR_LOST);
+}
+
+/* RUN: the command to its end. */
+int sidecar_run(struct sidecar_cpu *cpu, struct sidecar_file *file)
+{
+	unsigned long flags;
+	int err = begin(cpu, file, SIDECAR_SYNC);
+	u8 status;
+
+	if (err)
+		return err;
+	if (!wait_for_end(cpu)) {
+		sidecar_publish_state(cpu, SIDECAR_STARTING);
+		sidecar_time_out(cpu, "a command");
+		return -ETIMEDOUT;
+	}
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	status = sidecar_status(cpu);
+	end(cpu);
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	if (status == SIDECAR_CPU_STATUS_IDLE)
+		return 0;
+	if (status == SIDECAR_CPU_STATUS_FAULTED)
+		sidecar_tell_fault(cpu);
+	else
+		sidecar_cpu_err(cpu, "ended a command with status %s (%#x): lost",
+				sidecar_status_name(status), status);
+	return -EIO;
+}
+
+/* START: the command runs when this returns; read() tells of its end. */
+int sidecar_start(struct sidecar_cpu *cpu, struct sidecar_file *file)
+{
+	return begin(cpu, file, SIDECAR_ASYNC);
+}
+
+/* STOP: 1 if the running command was asked to end, 0 if none runs any more. */
+int sidecar_stop(struct sidecar_cpu *cpu, struct sidecar_file *file)
+{
+	unsigned long flags;
+	int asked = 0;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	if (cpu->linux_only || cpu->state == SIDECAR_REMOVED)
+		asked = -ENOENT;
+	else if (cpu->owner && cpu->owner != file)
+		asked = -EBUSY;
+	else
+		asked = move_to_stop(cpu);
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	if (asked > 0)
+		sidecar_request(cpu);
+	return asked;
+}
+
+/* --- ends of started runs ------------------------------------------------------------------- */
+
+static void scan_cpu(struct sidecar_cpu *cpu)
+{
+	if ((cpu->state == SIDECAR_ASYNC || cpu->state == SIDECAR_STOPPING) &&
+	    !sidecar_in_command(cpu)) {
+		sidecar_set_state(cpu, SIDECAR_STOPPED);
+		list_add_tail(&cpu->finished, &cpu->owner->finished);
+		wake_up_interruptible(&cpu->owner->wait);
+	} else if (wq_has_sleeper(&cpu->wait)) {
+		wake_up_all(&cpu->wait);
+	}
+}
+
+/* Looks at every CPU of the node. In any context. */
+void sidecar_scan(struct sidecar_node *node)
+{
+	struct sidecar_cpu *cpu;
+	unsigned long flags;
+
+	spin_lock_irqsave(&node->lock, flags);
+	xchg(&node->control->needs_attention, 0);
+	sidecar_for_each_cpu(cpu, node)
+		scan_cpu(cpu);
+	spin_unlock_irqrestore(&node->lock, flags);
+	sidecar_for_each_cpu(cpu, node)
+		sidecar_tell_fault(cpu);
+}
+
+/* The Linux number of a CPU whose started run has ended, each told once; -EAGAIN if there is none.
+ */
+int sidecar_take_finished(struct sidecar_file *file)
+{
+	struct sidecar_cpu *cpu;
+	unsigned long flags;
+	int number = -EAGAIN;
+
+	spin_lock_irqsave(&file->node->lock, flags);
+	cpu = list_first_entry_or_null(&file->finished, struct sidecar_cpu, finished);
+	if (cpu) {
+		list_del_init(&cpu->finished);
+		if (cpu->state == SIDECAR_STOPPED)
+			end(cpu);
+		number = cpu->number;
+	}
+	spin_unlock_irqrestore(&file->node->lock, flags);
+	return number;
+}
+
+/* --- a file goes ---------------------------------------------------------------------------- */
+
+/* Takes a CPU that still runs out of the started runs, to be restarted; false if it has ended. */
+static bool give_up(struct sidecar_cpu *cpu)
+{
+	unsigned long flags;
+	bool running;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	running = (cpu->state == SIDECAR_ASYNC || cpu->state == SIDECAR_STOPPING) &&
+		  sidecar_in_command(cpu);
+	if (running)
+		sidecar_set_state(cpu, SIDECAR_STARTING);
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	return running;
+}
+
+static void disown(struct sidecar_cpu *cpu)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	list_del_init(&cpu->finished);
+	if (sidecar_in_flight(cpu))
+		end(cpu);
+	if (cpu->state == SIDECAR_AVAIL)
+		sidecar_scrub(cpu);
+	cpu->owner = NULL;
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+}
+
+/* The file is closed, nothing maps its CPUs' pages any more: its runs are cancelled, all at once,
+ * and its claims end. What is SYNC or STARTING here is being converted or returned by Linux, and
+ * its pages are cleared by its next arrival.
+ */
+void sidecar_abandon(struct sidecar_file *file)
+{
+	unsigned long deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+	struct sidecar_node *node = file->node;
+	struct sidecar_cpu *cpu;
+
+	sidecar_for_each_cpu(cpu, node)
+		if (READ_ONCE(cpu->owner) == file)
+			sidecar_cancel(cpu);
+	sidecar_for_each_cpu(cpu, node) {
+		if (READ_ONCE(cpu->owner) != file)
+			continue;
+		if (sidecar_in_flight(cpu) &&
+		    !sidecar_wait_until(cpu->wait, !sidecar_in_command(cpu), deadline) &&
+		    give_up(cpu))
+			sidecar_time_out(cpu, "a command whose file was closed");
+		disown(cpu);
+	}
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The driver's own structures, its private states, and its locking.
+ *
+ * Private states of a CPU, of which the sidecar knows nothing; docs/driver.md draws them:
+ *
+ *   AVAIL     nothing runs                STARTING  being restarted, returned, or looked at
+ *   SYNC      somebody waits right here   ASYNC     runs; read() will tell of its end
+ *   STOPPING  ASYNC, cancelled            STOPPED   ended, not yet told
+ *   REMOVED   Linux's                     LOST      did not come back after INIT and STARTUP
+ *
+ * SYNC and STARTING belong to one thread, which alone moves the CPU out of them. A CPU becomes
+ * SYNC or ASYNC in the same critical section in which RUN is stored in the control page, so that
+ * no scan can take the IDLE from before a start for its end.
+ *
+ * Locks, in the order in which they are taken:
+ *
+ *   cpu_hotplug_lock   held by Linux around the callbacks in hotplug.c, for reading by attach.c;
+ *                      protects which CPU takes a node's response interrupt (vector.c)
+ *   mmap_lock          held by Linux around mmap and page faults
+ *   file->map_lock     mutex: a CPU's pages are inserted into user page tables, or taken out,
+ *                      together with the check, or the end, of the claim
+ *   node->lock         spinlock, interrupts off: state, owner and finished list of every CPU of
+ *                      the node, the finished lists of its files, faults_told, refusing
+ *
+ * The interrupt handler (vector.c) takes node->lock alone: it exchanges needs_attention with 0,
+ * marks ended ASYNC runs STOPPED, and wakes whoever waits for a CPU or reads a file.
+ *
+ * No lock is held while the driver waits for a CPU, except cpu_hotplug_lock in the callbacks of
+ * Linux; a thread that holds SYNC or STARTING therefore never takes cpu_hotplug_lock.
+ */
+#ifndef SIDECAR_H
+#define SIDECAR_H
+
+#define pr_fmt(fmt) "sidecar: " fmt
+
+#include <linux/cdev.h>
+#include <linux/completion.h>
+#include <linux/device.h>
+#include <linux/fs.h>
+#include <linux/kobject.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/printk.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+
+#include "sidecar_abi.h"
+
+#define SIDECAR_SHARED_BYTES (SIDECAR_SHARED_PAGES * SIDECAR_PAGE_SIZE)
+
+enum sidecar_state {
+	SIDECAR_AVAIL,
+	SIDECAR_SYNC,
+	SIDECAR_STARTING,
+	SIDECAR_ASYNC,
+	SIDECAR_STOPPING,
+	SIDECAR_STOPPED,
+	SIDECAR_REMOVED,
+	SIDECAR_LOST,
+};
+
+struct sidecar_node;
+
+/* One open of /dev/sidecarN: what is claimed by it is claimed by nobody else. */
+struct sidecar_file {
+	struct sidecar_node *node;
+	struct address_space *mapping;
+	struct mutex map_lock;
+	wait_queue_head_t wait;
+	struct list_head finished;
+};
+
+/* One CPU of a node. Only the fields from `state` to `faults_told` ever change. */
+struct sidecar_cpu {
+	struct sidecar_node *node;
+	unsigned int number;
+	unsigned int index;
+	u32 apic_id;
+	/* The first CPU of a node, or one that policy leaves to Linux: never the sidecar's. */
+	bool linux_only;
+	/* STARTING since the driver was loaded: background.c restarts it. */
+	bool left_behind;
+
+	u8 *status;
+	struct sidecar_command_page *command;
+	void *registers;
+	struct sidecar_privileged_page *privileged;
+	struct sidecar_diagnostic_page *diagnostic;
+	struct sidecar_log_ring *log;
+
+	enum sidecar_state state;
+	struct sidecar_file *owner;
+	struct list_head finished;
+	u64 faults_told;
+
+	/* Written by who holds SYNC or STARTING. */
+	u64 conversions;
+	u64 timeouts;
+
+	/* Woken when the status or the state has changed. */
+	wait_queue_head_t wait;
+	struct kobject kobj;
+	struct completion released;
+};
+
+/* One node: its pages, its CPUs, its device file. */
+struct sidecar_node {
+	unsigned int index;
+	unsigned int base_cpu;
+	unsigned int cpu_count;
+	u32 request_vector;
+	phys_addr_t memory_pa;
+	size_t memory_bytes;
+	struct resource *region;
+	struct sidecar_control_page *control;
+
+	/* See sidecar_response_move(). */
+	int irq;
+	unsigned int response_cpu;
+
+	spinlock_t lock;
+	bool refusing;
+	struct sidecar_cpu *cpus;
+	struct device dev;
+	struct cdev cdev;
+	u64 interrupts;
+};
+
+/* The machine; written while the driver is loaded and unloaded, otherwise only read. */
+struct sidecar_machine {
+	phys_addr_t trampoline_pa;
+	unsigned int cpu_count;
+	struct sidecar_cpu_map_entry *cpu_map;
+	unsigned int node_count;
+	struct sidecar_node **nodes;
+	/* Long work gives up: the driver is being unloaded. */
+	bool stopping;
+};
+
+extern struct sidecar_machine sidecar;
+extern unsigned int sidecar_timeout_ms;
+extern bool sidecar_online;
+
+#define sidecar_for_each_node(node, i) \
+	for ((i) = 0; (i) < sidecar.node_count && ((node) = sidecar.nodes[i], true); (i)++)
+
+#define sidecar_for_each_cpu(cpu, node) \
+	for ((cpu) = (node)->cpus; (cpu) < (node)->cpus + (node)->cpu_count; (cpu)++)
+
+#define SIDECAR_CPU_FMT "CPU %u (APIC id %#x, node %u, index %u)"
+#define SIDECAR_CPU_ARGS(cpu) \
+	(cpu)->number, (cpu)->apic_id, (cpu)->node->index, (cpu)->index
+
+#define sidecar_cpu_err(cpu, fmt, ...) \
+	pr_err(SIDECAR_CPU_FMT ": " fmt "\n", SIDECAR_CPU_ARGS(cpu), ##__VA_ARGS__)
+#define sidecar_cpu_info(cpu, fmt, ...) \
+	pr_info(SIDECAR_CPU_FMT ": " fmt "\n", SIDECAR_CPU_ARGS(cpu), ##__VA_ARGS__)
+
+/* table.c */
+int sidecar_table_read(void);
+void sidecar_table_forget(void);
+const struct sidecar_sdcr_node *sidecar_table_node(unsigned int index);
+
+/* node.c */
+struct sidecar_node *sidecar_node_create(const struct sidecar_sdcr_node *entry,
+					 unsigned int index);
+void sidecar_node_destroy(struct sidecar_node *node);
+
+/* cpu.c */
+u8 sidecar_status(const struct sidecar_cpu *cpu);
+const char *sidecar_status_name(u8 status);
+const char *sidecar_state_name(enum sidecar_state state);
+bool sidecar_in_command(const struct sidecar_cpu *cpu);
+u8 sidecar_move(struct sidecar_cpu *cpu, enum sidecar_cpu_status old, enum sidecar_cpu_status new);
+void sidecar_set_state(struct sidecar_cpu *cpu, enum sidecar_state state);
+void sidecar_publish_state(struct sidecar_cpu *cpu, enum sidecar_state state);
+bool sidecar_in_flight(const struct sidecar_cpu *cpu);
+struct sidecar_cpu *sidecar_find_cpu(unsigned int number);
+struct sidecar_cpu *sidecar_node_cpu(struct sidecar_node *node, unsigned long number);
+int sidecar_require_available(const struct sidecar_cpu *cpu, const struct sidecar_file *file);
+int sidecar_claim(struct sidecar_cpu *cpu, struct sidecar_file *file);
+int sidecar_release(struct sidecar_cpu *cpu, struct sidecar_file *file);
+void sidecar_scrub(struct sidecar_cpu *cpu);
+
+/* fault.c */
+void sidecar_tell_fault(struct sidecar_cpu *cpu);
+const char *sidecar_vector_name(u32 vector);
+int sidecar_format_fault(const struct sidecar_fault_record *record, char *text, size_t size);
+
+/* run.c */
+int sidecar_run(struct sidecar_cpu *cpu, struct sidecar_file *file);
+int sidecar_start(struct sidecar_cpu *cpu, struct sidecar_file *file);
+int sidecar_stop(struct sidecar_cpu *cpu, struct sidecar_file *file);
+int sidecar_take_finished(struct sidecar_file *file);
+void sidecar_scan(struct sidecar_node *node);
+void sidecar_abandon(struct sidecar_file *file);
+bool sidecar_cancel(struct sidecar_cpu *cpu);
+
+/* restart.c */
+void sidecar_request(const struct sidecar_cpu *cpu);
+void sidecar_halt_by_init(const struct sidecar_cpu *cpu);
+bool sidecar_bring_up(struct sidecar_cpu *cpu);
+void sidecar_time_out(struct sidecar_cpu *cpu, const char *what);
+int sidecar_restart(struct sidecar_cpu *cpu, struct sidecar_file *file);
+
+/* Wait until `condition` holds, at most until `deadline` (jiffies): true if it does. Looks now
+ * and then by itself, so that an interrupt that went to a CPU on its way offline costs only time.
+ */
+#define SIDECAR_LOOK_AGAIN (HZ / 10)
+#define sidecar_wait_until(wq, condition, deadline) \
+({ \
+	bool __held; \
+	while (!(__held = (condition)) && time_before(jiffies, deadline)) \
+		wait_event_timeout(wq, condition, \
+				   min_t(long, SIDECAR_LOOK_AGAIN, \
+					 max_t(long, 1, (long)((deadline) - jiffies)))); \
+	__held || (condition); \
+})
+
+/* vector.c */
+int sidecar_response_set_up(struct sidecar_node *node);
+void sidecar_response_tear_down(struct sidecar_node *node);
+void sidecar_response_move(struct sidecar_node *node, unsigned int to);
+void sidecar_response_follow(struct sidecar_node *node);
+void sidecar_response_silence(struct sidecar_node *node);
+
+/* file.c */
+extern const struct file_operations sidecar_file_operations;
+
+/* mapping.c */
+int sidecar_mmap(struct file *filp, struct vm_area_struct *vma);
+void sidecar_unmap(struct sidecar_file *file, const struct sidecar_cpu *cpu);
+
+/* hotplug.c */
+int sidecar_hotplug_register(void);
+void sidecar_hotplug_unregister(void);
+
+/* attach.c */
+int sidecar_attach(void);
+void sidecar_detach(void);
+
+/* background.c */
+void sidecar_background_start(void);
+void sidecar_background_stop(void);
+
+/* power.c */
+int sidecar_power_register(void);
+void sidecar_power_unregister(void);
+
+/* sysfs.c */
+int sidecar_class_register(void);
+void sidecar_class_unregister(void);
+int sidecar_node_publish(struct sidecar_node *node);
+void sidecar_node_unpublish(struct sidecar_node *node);
+
+#endif /* SIDECAR_H */

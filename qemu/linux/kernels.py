@@ -1,0 +1,122 @@
+"""Linux kernels to boot: Debian's own, by the names `stable` and `backports`, or a file of the user's.
+
+    kernel_package("stable")        ->  LinuxKernel(version="6.1.0-56-cloud-amd64", image=..., headers=..., ...)
+    own_kernel(Path("bzImage"), headers=Path("build"))
+
+Debian's are unpacked, not installed; the headers that come with them expect to be in /usr/src, and are told where they
+really are by one line of their Makefile.
+
+Ref: Linux Documentation/arch/x86/boot.rst (kernel_version, header magic); Documentation/kbuild/modules.rst.
+"""
+
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sidecar.errors import UserError
+from sidecar.qemu.linux.apt import Apt, AptFailed, Package, release
+from sidecar.qemu.linux.cache import Tell, cache_root, silent
+from sidecar.qemu.linux.store import Store, Tree
+
+Which = Literal["stable", "backports"]
+WHICH: tuple[Which, ...] = ("stable", "backports")
+
+META_PACKAGE = "linux-image-cloud-amd64"
+IMAGE_PREFIX = "linux-image-"
+HEADER_PREFIXES = ("linux-headers-", "linux-kbuild-")
+
+BESIDE = "$(dir $(lastword $(MAKEFILE_LIST)))../"
+"""In a Makefile: the directory above its own, wherever the tree is."""
+
+BOOT_FLAG = (0x1FE, struct.pack("<H", 0xAA55))
+HEADER_MAGIC = (0x202, b"HdrS")
+KERNEL_VERSION = 0x20E  # u16: where the version string is, from 0x200
+
+
+class BadKernel(UserError):
+    """A file or directory that cannot serve as the kernel or its headers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinuxKernel:
+    """A kernel: its release (`uname -r`), the bzImage, and what there is for it besides."""
+
+    version: str
+    image: Path
+    modules: Path | None = None  # lib/modules/<version>: the stock modules
+    headers: Path | None = None  # a directory for `make -C`
+    config: Path | None = None
+
+
+def kernel_package(which: Which, *, tell: Tell = silent, store: Store | None = None) -> LinuxKernel:
+    """Debian's kernel for this host's release, or the one of its backports, with headers. Raises AptFailed."""
+    store = store or Store(cache_root(), tell=tell)
+    return _debian_kernel(store.get(_set_name(which), lambda apt: choose_packages(apt, which), relocate_headers))
+
+
+def own_kernel(image: Path, *, headers: Path | None = None) -> LinuxKernel:
+    """A kernel that the user has. Raises BadKernel."""
+    version = image_version(image)
+    if headers is not None and not (headers / "Makefile").is_file():
+        raise BadKernel(f"--headers {headers}: there is no Makefile in it, so no module can be built against it")
+    return LinuxKernel(version=version, image=image, headers=headers.resolve() if headers else None)
+
+
+def choose_packages(apt: Apt, which: Which) -> list[Package]:
+    """The kernel that the meta package asks for at present, and what builds modules for it."""
+    backports = which == "backports"
+    meta = apt.candidate(META_PACKAGE, backports=backports)
+    images = [name for name in meta.depends if name.startswith(IMAGE_PREFIX)]
+    if not images:
+        raise AptFailed(f"{META_PACKAGE} {meta.version} depends on no kernel, but on: {', '.join(meta.depends)}")
+    image = apt.candidate(images[0], backports=backports)
+    flavour = image.name.removeprefix(IMAGE_PREFIX).removesuffix("-unsigned")
+    headers = apt.candidate(f"linux-headers-{flavour}", backports=backports)
+    parts = [name for name in headers.depends if name.startswith(HEADER_PREFIXES)]
+    return [image, headers, *(apt.candidate(name, backports=backports) for name in parts)]
+
+
+def relocate_headers(tree: Path) -> None:
+    """Lets the unpacked headers find their common part beside them: their links are relative, one include is not."""
+    for makefile in tree.glob("usr/src/linux-headers-*/Makefile"):
+        text = re.sub(r"^include /usr/src/", f"include {BESIDE}", makefile.read_text(), flags=re.MULTILINE)
+        makefile.write_text(text)
+
+
+def image_version(image: Path) -> str:
+    """The release that a bzImage names in its header. Raises BadKernel."""
+    try:
+        with image.open("rb") as file:
+            head = file.read(0x8000)
+    except OSError as error:
+        raise BadKernel(f"--kernel {image}: {error.strerror}") from error
+    for offset, expected in (BOOT_FLAG, HEADER_MAGIC):
+        if head[offset : offset + len(expected)] != expected:
+            raise BadKernel(f"--kernel {image}: not a bzImage: expected {expected!r} at {offset:#x}")
+    start = 0x200 + int.from_bytes(head[KERNEL_VERSION : KERNEL_VERSION + 2], "little")
+    text = head[start:].split(b"\0", 1)[0].decode("ascii", "replace")
+    if start == 0x200 or not text.split():
+        raise BadKernel(f"--kernel {image}: its header names no version")
+    return text.split()[0]
+
+
+def _set_name(which: Which) -> str:
+    return f"kernel-{release()}-{which}"
+
+
+def _debian_kernel(tree: Tree) -> LinuxKernel:
+    image = next(iter(tree.root.glob("boot/vmlinuz-*")), None)
+    if image is None:
+        raise AptFailed(f"there is no boot/vmlinuz in {', '.join(tree.versions)}")
+    version = image.name.removeprefix("vmlinuz-")
+    roots = (tree.root / "lib" / "modules", tree.root / "usr" / "lib" / "modules")
+    headers = tree.root / "usr" / "src" / f"linux-headers-{version}"
+    return LinuxKernel(
+        version=version,
+        image=image,
+        modules=next((root / version for root in roots if (root / version / "kernel").is_dir()), None),
+        headers=headers if headers.is_dir() else None,
+        config=tree.root / "boot" / f"config-{version}",
+    )

@@ -1,0 +1,243 @@
+"""A machine with stock Linux in it, beside the sidecar or without: what `sidecar boot` and the boot tests work with.
+
+    with LinuxSession(kernel=kernel_package("stable"), smp=8, driver=build_module(...)) as session:
+        session.load_driver()
+        session.guest.run("sidecarctl ping").check()
+        session.found.nodes, session.machine.registers(1), session.timeline
+
+With the sidecar, QEMU starts our shim, and kernel, initramfs and Linux's command line are in the bundle. A baseline is
+the same machine and the same files without us: QEMU's own loader starts the kernel, with all CPUs or with one.
+
+`with` returns when user space is reached and the agent runs.
+"""
+
+import contextlib
+import re
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from sidecar.builder import image
+from sidecar.errors import UserError
+from sidecar.layout.boot import BundleKind
+from sidecar.protocol.discovery import discover
+from sidecar.protocol.machine import Discovered
+from sidecar.qemu.accelerator import Request, choose_accelerator
+from sidecar.qemu.command_line import MEMORY_BYTES_PER_CPU, NODE_ALIGNMENT, MachineSpec
+from sidecar.qemu.executable import find_qemu
+from sidecar.qemu.linux.agent_client import Guest, Result
+from sidecar.qemu.linux.cache import Tell, silent
+from sidecar.qemu.linux.initramfs import initramfs
+from sidecar.qemu.linux.kernels import LinuxKernel
+from sidecar.qemu.linux.timeline import Stamp, timeline
+from sidecar.qemu.linux.userland import guest_root
+from sidecar.qemu.machine import Machine
+from sidecar.qemu.session import BootFailed, last_lines
+from sidecar.qemu.sizes import GIB
+
+Baseline = Literal["all", "one"]
+BASELINES: tuple[Baseline, ...] = ("all", "one")
+
+START_SECONDS = 60.0
+SECONDS_PER_CPU = 0.5
+SECONDS_PER_LINUX_CPU = 6.0
+"""When Linux starts them all: it took 121 s for 64 CPUs on two cores under TCG."""
+
+AGENT_SECONDS = 60.0
+DRIVER_SECONDS = 60.0
+LOOK_SECONDS = 0.005
+
+COMMAND_LINE = ("console=ttyS0", "panic=-1")
+"""A panic ends the machine: QEMU is told not to reboot."""
+
+SIDECAR_WORD = "sidecar"
+"""Words on the command line that begin so are the shim's."""
+
+_USER_SPACE = re.compile(r"^guest: time 0x([0-9a-f]{16})\s*$", re.MULTILINE)
+_FALL_BACK = re.compile(r"^shim: not using the sidecar: (.+?)\s*$", re.MULTILINE)
+_NOTE = re.compile(r"^shim: note: (.+?)\s*$", re.MULTILINE)
+_FATAL = re.compile(r"^shim: fatal: .+?$", re.MULTILINE)
+
+Progress = Callable[[float], None]
+
+
+class NoDriver(UserError):
+    """The driver was asked for in a guest that has none."""
+
+
+class LinuxSession:
+    """One booted machine; `with` boots and ends it. Raises BootFailed, MachineDied, WaitedInVain, UserError.
+
+    `found` is None where the sidecar is not used: in a baseline, or where the shim had the reason `fallback`.
+    `driver` is a .ko file, `copy_in` are files for /root. An `interactive` machine has a console at `machine.terminal`.
+    """
+
+    machine: Machine
+    guest: Guest
+    found: Discovered | None
+    timeline: tuple[Stamp, ...]
+    user_space_seconds: float  # from QEMU's start, by the host's clock
+
+    def __init__(
+        self,
+        *,
+        kernel: LinuxKernel,
+        smp: int,
+        numa: int = 1,
+        memory_bytes: int | None = None,
+        accel: Request = "auto",
+        append: str = "",
+        baseline: Baseline | None = None,
+        driver: Path | None = None,
+        copy_in: Sequence[Path] = (),
+        interactive: bool = False,
+        directory: Path | None = None,
+        qmp_socket: Path | None = None,
+        extra: tuple[str, ...] = (),
+        seconds: float | None = None,
+        progress: Progress = lambda seconds: None,
+        tell: Tell = silent,
+    ) -> None:
+        self.kernel, self.smp, self.numa, self.baseline, self.driver = kernel, smp, numa, baseline, driver
+        self.memory_bytes = memory_bytes or default_memory_bytes(smp, numa)
+        per_cpu = SECONDS_PER_LINUX_CPU if baseline == "all" else SECONDS_PER_CPU
+        self.seconds = seconds if seconds is not None else START_SECONDS + smp * per_cpu
+        self.qemu = find_qemu()
+        self.accelerator = choose_accelerator(accel, self.qemu)
+        self._append, self._copy_in, self._interactive = append, tuple(copy_in), interactive
+        self._directory, self._qmp_socket, self._extra = directory, qmp_socket, extra
+        self._progress, self._tell = progress, tell
+        self._owned = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            spec = self._spec(stack)
+            started = time.monotonic()
+            self.machine = stack.enter_context(Machine(spec, directory=self._directory, qemu=self.qemu))
+            self.guest = Guest(self.machine)
+            tsc = self._wait_user_space(started)
+            self.found = discover(self.machine.ram) if self.uses_sidecar else None
+            self.timeline = timeline(self.found, self.console, user_space=self.user_space_seconds, tsc=tsc)
+            self.guest.wait_ready(seconds=AGENT_SECONDS)
+            self._owned = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._owned.__exit__(kind, error, trace)
+
+    @property
+    def console(self) -> str:
+        """What shim and Linux have printed."""
+        return self.machine.console
+
+    @property
+    def notes(self) -> list[str]:
+        """What the shim noted for its user though the boot went on."""
+        return _NOTE.findall(self.console)
+
+    @property
+    def fallback(self) -> str | None:
+        """Why the shim did without the sidecar."""
+        match = _FALL_BACK.search(self.console)
+        return match.group(1) if match else None
+
+    @property
+    def uses_sidecar(self) -> bool:
+        return self.baseline is None and self.fallback is None
+
+    def load_driver(self, *parameters: str, seconds: float = DRIVER_SECONDS) -> Result:
+        """modprobe of the driver in the guest. Raises NoDriver, GuestError if it refuses, WaitedInVain, MachineDied."""
+        if self.driver is None:
+            raise NoDriver("this guest has no driver: it was booted without one")
+        return self.guest.run(["modprobe", self.driver.stem, *parameters], seconds).check()
+
+    def online_cpus(self) -> set[int]:
+        """The CPUs that Linux runs on now."""
+        return cpu_list(self.guest.read("/sys/devices/system/cpu/online").decode())
+
+    # --- the machine -----------------------------------------------------------------------------------------------
+
+    @property
+    def _words(self) -> list[str]:
+        """The user's words for Linux's command line."""
+        return [word for word in self._append.split() if not word.startswith(SIDECAR_WORD)]
+
+    def _spec(self, stack: contextlib.ExitStack) -> MachineSpec:
+        """The machine, with the files that QEMU loads written where it finds them."""
+        where = self._directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-images-")))
+        where.mkdir(parents=True, exist_ok=True)
+        if self._qmp_socket is not None:
+            stack.callback(self._qmp_socket.unlink, missing_ok=True)
+        archive = initramfs(
+            self.kernel, guest=guest_root(tell=self._tell), driver=self.driver, copy_in=self._copy_in, tell=self._tell
+        )
+        kernel, initrd, append = self._payload(where, archive)
+        return MachineSpec(
+            accelerator=self.accelerator,
+            kernel=kernel,
+            initrd=initrd,
+            append=append,
+            smp=self.smp,
+            numa=self.numa,
+            memory_bytes=self.memory_bytes,
+            iommu=True,
+            interactive=self._interactive,
+            qmp_socket=self._qmp_socket,
+            extra=self._extra,
+        )
+
+    def _payload(self, where: Path, archive: bytes) -> tuple[Path, Path, str]:
+        """What QEMU gets as -kernel, -initrd and -append."""
+        words = [*COMMAND_LINE, *self._words]
+        if self.baseline is not None:
+            initrd = where / "initramfs.img"
+            initrd.write_bytes(archive)
+            return self.kernel.image, initrd, " ".join([*words, *(["maxcpus=1"] if self.baseline == "one" else [])])
+        shim, bundle = where / "shim.elf", where / "bundle.img"
+        shim.write_bytes(image.shim().elf)
+        parts = {
+            BundleKind.SIDECAR: image.kernel().elf,
+            BundleKind.LINUX: self.kernel.image.read_bytes(),
+            BundleKind.INITRAMFS: archive,
+            BundleKind.COMMAND_LINE: " ".join(words).encode(),
+        }
+        bundle.write_bytes(image.bundle(parts))
+        return shim, bundle, " ".join(word for word in self._append.split() if word.startswith(SIDECAR_WORD))
+
+    def _wait_user_space(self, started: float) -> int:
+        """Until /init runs; the TSC then. Raises BootFailed, MachineDied."""
+        while True:
+            alive = self.machine.alive  # asked first: its last words are then on the console
+            console = self.console
+            waited = time.monotonic() - started
+            if match := _USER_SPACE.search(console):
+                self.user_space_seconds = waited
+                return int(match.group(1), 16)
+            if fatal := _FATAL.search(console):
+                raise BootFailed(fatal.group())
+            if not alive:
+                self.machine.check()
+            if waited > self.seconds:
+                raise BootFailed(
+                    f"Linux {self.kernel.version} on {self.smp} CPUs did not reach user space within "
+                    f"{self.seconds:g} s; the console ends:\n{last_lines(console)}"
+                )
+            self._progress(waited)
+            time.sleep(LOOK_SECONDS)
+
+
+def default_memory_bytes(smp: int, numa: int = 1) -> int:
+    """1 GiB and some per CPU, rounded up so that every NUMA node gets the same."""
+    unit = numa * NODE_ALIGNMENT
+    return -(-(GIB + smp * MEMORY_BYTES_PER_CPU) // unit) * unit
+
+
+def cpu_list(text: str) -> set[int]:
+    """The numbers of a list as Linux writes it: "0,2-4" is {0, 2, 3, 4}."""
+    ranges = (part.partition("-") for part in text.strip().split(",") if part)
+    return {number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)}

@@ -1,0 +1,76 @@
+"""A Linux guest for the tests of the client: booted with the driver at hand, commanded by sidecarctl and by programs."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sidecar.qemu.linux.agent_client import GuestCommand, Result
+from sidecar.qemu.linux.kernels import Which, kernel_package
+from sidecar.qemu.linux.module import build_module
+from sidecar.qemu.linux_session import LinuxSession
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(__file__).resolve().parent / "in_guest"
+SECONDS = 60.0
+
+COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|general protection|rcu.*stall|lockdep", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What sidecarctl ended with; `data` is its JSON."""
+
+    status: int
+    out: str
+    error: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+def guest(directory: Path, *, smp: int, which: Which = "stable", append: str = "", numa: int = 1) -> LinuxSession:
+    """A machine to be booted by `with`, in which RAISE raises faults; the driver is not loaded yet."""
+    kernel = kernel_package(which)
+    driver = build_module(kernel, source=ROOT / "driver", output=ROOT / "build" / f"driver-{kernel.version}")
+    return LinuxSession(
+        kernel=kernel, smp=smp, numa=numa, driver=driver, append=f"sidecar.tests {append}", directory=directory
+    )
+
+
+def ctl(session: LinuxSession, *arguments: str, seconds: float = SECONDS) -> Said:
+    result = session.guest.run(["sidecarctl", *arguments], seconds)
+    return Said(result.status, result.stdout, result.stderr)
+
+
+def ctl_json(session: LinuxSession, *arguments: str) -> Any:
+    """The data of a command that succeeds."""
+    said = ctl(session, *arguments, "--json")
+    assert said.status == 0, said.error
+    return said.data
+
+
+def start_program(session: LinuxSession, name: str, *arguments: str) -> GuestCommand:
+    """A program of tests/support/in_guest, running in the guest."""
+    path = f"/root/{name}"
+    session.guest.put(PROGRAMS / name, path)
+    return session.guest.start(["python3", path, *arguments])
+
+
+def program(session: LinuxSession, name: str, *arguments: str, seconds: float = SECONDS) -> Any:
+    """What a program of tests/support/in_guest prints, as JSON; it must succeed."""
+    result = start_program(session, name, *arguments).wait(seconds)
+    assert result.status == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
+
+
+def allow_no_module(session: LinuxSession) -> Result:
+    """Loads the stock module that a client without a driver needs."""
+    return session.guest.run("modprobe msr allow_writes=on").check()
+
+
+def complaints(session: LinuxSession) -> list[str]:
+    """What the kernel's log should not have."""
+    return [line for line in session.guest.log().splitlines() if COMPLAINT.search(line)]

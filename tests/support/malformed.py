@@ -1,0 +1,364 @@
+"""Pages as they must not be, and what has to come of them: an error sentence or FAULTED, in time, on that CPU alone.
+
+Strategies give hypothesis command pages, control pages and status bytes; the checks run one example each on a machine
+and leave it fit for the next. tests/boot calls them a few times, tests/campaign often.
+"""
+
+import contextlib
+import random
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hypothesis import strategies
+
+from sidecar.layout import (
+    MAX_REGISTERS,
+    PAGE_SIZE,
+    REQUEST_VECTOR,
+    CommandError,
+    CommandPage,
+    ControlPage,
+    CpuStatus,
+    GetSetVpRegisterRequest,
+    HvRegisterAssoc,
+    RaiseKind,
+    SidecarCommand,
+)
+from sidecar.layout.x86 import EXCEPTION_VECTORS, Icr, Vector
+from sidecar.protocol.commands import Cpu, raise_request
+from sidecar.protocol.errors import CpuFaulted, SidecarCommandError
+from sidecar.protocol.waiting import poll
+from sidecar.qemu.session import Session
+from sidecar.qemu.waiting import wait_until
+from tests.support import cpus
+from tests.support.register_model import GET, MASK_64, NUMBERS, SET, Pairs, RegisterModel
+
+DATA = slice(int(CommandPage.request_data), CommandPage.request_data + CommandPage.request_data.SIZE)
+TIMES = slice(int(CommandPage.start_tsc), CommandPage.end_tsc + CommandPage.end_tsc.SIZE)
+NO_VIRTUAL_PROCESSORS = (SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA)
+ENDLESS = (RaiseKind.SPIN, RaiseKind.WAIT_FOR_STOP)
+FORBIDDEN = "RAISE: this machine was not started for tests"
+
+# --- what hypothesis draws --------------------------------------------------------------------------------------------
+
+u64 = strategies.integers(0, MASK_64)
+u32 = strategies.integers(0, (1 << 32) - 1)
+status_bytes = strategies.one_of(strategies.sampled_from(sorted(CpuStatus)), strategies.integers(0, 255))
+commands = strategies.one_of(strategies.sampled_from(sorted(SidecarCommand)), strategies.integers(0, 0x200), u32)
+raise_kinds = strategies.one_of(
+    strategies.sampled_from([kind for kind in RaiseKind if kind not in ENDLESS]),
+    u32.filter(lambda kind: kind not in ENDLESS),
+)
+raise_arguments = strategies.one_of(strategies.integers(0, 1024), u64)
+response_targets = strategies.tuples(
+    strategies.one_of(strategies.integers(0, 6), strategies.sampled_from([0xFF, 0xFFFF, 0xFFFFFFFF]), u32),
+    strategies.one_of(strategies.integers(0, 0x1FF), u32),
+)
+"""x2APIC id and vector."""
+
+registers = strategies.lists(
+    strategies.tuples(
+        strategies.one_of(strategies.sampled_from(NUMBERS), u32),
+        strategies.one_of(strategies.just(0), strategies.integers(0, 0xFFF), u64, strategies.integers(0, 1 << 128)),
+    ),
+    max_size=MAX_REGISTERS,
+)
+counts = strategies.one_of(
+    strategies.integers(1, MAX_REGISTERS), strategies.integers(0, 40), strategies.integers(0, 0xFFFF)
+)
+trust_levels = strategies.one_of(strategies.just(0), strategies.integers(0, 255))
+
+
+@dataclass(frozen=True)
+class Request:
+    """The request data of GET and SET, often nearly right; count may lie, and beyond the entries there is noise."""
+
+    count: int
+    target_vtl: int
+    entries: list[tuple[int, int]]
+    noise: int
+
+    def __bytes__(self) -> bytes:
+        data = bytearray(random.Random(self.noise).randbytes(DATA.stop - DATA.start))
+        struct.pack_into("<HB", data, int(GetSetVpRegisterRequest.count), self.count, self.target_vtl)
+        for place, (number, value) in enumerate(self.entries):
+            start = GetSetVpRegisterRequest.SIZE + place * HvRegisterAssoc.SIZE
+            struct.pack_into("<I", data, start + HvRegisterAssoc.name, number)
+            struct.pack_into("<QQ", data, start + HvRegisterAssoc.value, value & MASK_64, value >> 64 & MASK_64)
+        return bytes(data)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A command page of noise, with a command and perhaps a request."""
+
+    command: int
+    sequence: int
+    request: Request | None
+    noise: int
+
+    def __bytes__(self) -> bytes:
+        page = bytearray(random.Random(self.noise).randbytes(PAGE_SIZE))
+        struct.pack_into("<I", page, int(CommandPage.command), self.command)
+        struct.pack_into("<Q", page, int(CommandPage.sequence), self.sequence)
+        if self.request is not None:
+            page[DATA] = bytes(self.request)
+        return bytes(page)
+
+
+requests = strategies.builds(Request, counts, trust_levels, registers, u32)
+pages = strategies.builds(Page, commands, u64, strategies.none() | requests, u32)
+
+
+# --- what every check needs -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def undisturbed(others: Sequence[Cpu]) -> Iterator[None]:
+    """Nothing that happens within is noticed by these CPUs, and they answer afterwards."""
+    before = [_noticed(cpu) for cpu in others]
+    yield
+    assert [_noticed(cpu) for cpu in others] == before
+    for cpu in others:
+        cpus.assert_answers(cpu)
+
+
+def _noticed(cpu: Cpu) -> tuple[object, ...]:
+    counters = cpus.counters(cpu) | {"requests": 0}  # that of the last command may be late
+    return cpu.status, cpus.arrivals(cpu), cpus.faults(cpu), counters, cpus.stray(cpu)
+
+
+def force(cpu: Cpu, status: int) -> None:
+    """Stores a status byte without asking anybody."""
+    cpu.pages.control.cpu_status[cpu.numbers.index] = status
+
+
+def request(session: Session, cpu: Cpu) -> None:
+    cpus.interrupt(session, cpu, Icr.FIXED, REQUEST_VECTOR)
+
+
+def recover(session: Session, cpu: Cpu) -> None:
+    """Brings the CPU back through the trampoline, whatever its status byte says.
+
+    A CPU that still looks makes FAULTED of a status it does not know. If it has stopped looking before, the driver
+    does not touch the unknown byte, and whoever wrote it has to mend it.
+    """
+    request(session, cpu)
+    if not poll(lambda: cpu.status in set(CpuStatus), 0.05):
+        cpus.assert_halted_in(session, cpu, "halt_forever")
+        force(cpu, CpuStatus.FAULTED)
+    cpus.bring_back(cpu)
+
+
+# --- command pages ----------------------------------------------------------------------------------------------------
+
+
+def check_command_page(session: Session, cpu: Cpu, page: bytes) -> None:
+    """The whole page afterwards is exactly what it must be, byte for byte but for the times. Machine without RAISE."""
+    cpus.tidy(session)
+    cpu.restart()
+    memory = cpu.driver.command_memory(cpu.number)
+
+    def fill() -> None:
+        memory[:] = page
+
+    with undisturbed(cpus.others(session, cpu)):
+        cpu.driver.run(cpu.number, seconds=cpus.SECONDS, prepare=fill)
+    after, model = bytearray(memory), RegisterModel()
+    times = struct.unpack("<QQ", after[TIMES])
+    assert times == tuple(sorted(times))
+    expected = expected_page(model, page)
+    expected[TIMES] = after[TIMES]
+    assert after == expected
+    assert cpu.get_registers(NUMBERS) == model.values
+
+
+def expected_page(model: RegisterModel, page: bytes) -> bytearray:
+    """What becomes of a command page on a machine that forbids RAISE, all but the times."""
+    after = bytearray(page)
+    (command,) = struct.unpack_from("<I", page, int(CommandPage.command))
+    sentence = _answer(model, command, after)
+    struct.pack_into("<I", after, int(CommandPage.command), SidecarCommand.NONE)
+    after[int(CommandPage.has_error)] = sentence is not None
+    start = int(CommandPage.completed_sequence)
+    after[start : start + 8] = page[int(CommandPage.sequence) : CommandPage.sequence + 8]
+    if sentence is not None:
+        start, text = int(CommandPage.error), sentence.encode()
+        after[start + CommandError.length] = len(text)
+        after[start + CommandError.text : start + CommandError.text + len(text)] = text
+    return after
+
+
+def _answer(model: RegisterModel, command: int, page: bytearray) -> str | None:
+    """The sentence for the command in a page; the page's request data become the answer's."""
+    if command == SidecarCommand.NONE:
+        return None
+    if command in NO_VIRTUAL_PROCESSORS:
+        return f"command {command}: this kernel runs no virtual processors"
+    if command == SidecarCommand.RAISE:
+        return FORBIDDEN
+    if command not in (GET, SET):
+        return f"command {command:#x} is not known; expected 0 to 4 or 0x100"
+    data = page[DATA]
+    pairs, count, target_vtl = decode(data)
+    answer = model.answer(command, pairs, count=count, target_vtl=target_vtl)
+    struct.pack_into("<H", data, int(GetSetVpRegisterRequest.status), answer.status)
+    for place, value in enumerate(answer.values if command == GET else ()):
+        start = GetSetVpRegisterRequest.SIZE + place * HvRegisterAssoc.SIZE
+        struct.pack_into("<QQ", data, start + HvRegisterAssoc.value, value, 0)
+    page[DATA] = data
+    return answer.sentence
+
+
+def decode(data: bytes | bytearray) -> tuple[Pairs, int, int]:
+    """Entries, count and target_vtl of the register request in a page."""
+    count, target_vtl = struct.unpack_from("<HB", data, int(GetSetVpRegisterRequest.count))
+    pairs = []
+    for place in range(min(count, MAX_REGISTERS)):
+        start = GetSetVpRegisterRequest.SIZE + place * HvRegisterAssoc.SIZE
+        (number,) = struct.unpack_from("<I", data, start + HvRegisterAssoc.name)
+        low, high = struct.unpack_from("<QQ", data, start + HvRegisterAssoc.value)
+        pairs.append((number, low | high << 64))
+    return pairs, count, target_vtl
+
+
+def check_raise(session: Session, cpu: Cpu, kind: int, argument: int) -> None:
+    """RAISE with anything but an endless kind ends in time, with a sentence, a fault, or well."""
+    cpus.tidy(session)
+    with undisturbed(cpus.others(session, cpu)):
+        outcome = outcome_of(cpu, SidecarCommand.RAISE, raise_request(kind, argument))
+        if isinstance(outcome, SidecarCommandError):
+            assert outcome.sentence == cpus.sentence(cpu)
+            assert kind not in set(RaiseKind) or kind in (RaiseKind.VECTOR, RaiseKind.CORRUPT_PAGE_TABLE)
+        elif isinstance(outcome, CpuFaulted):
+            cpus.assert_halted_in(session, cpu, "halt_forever")
+            cpu.restart()
+        cpus.assert_answers(cpu)
+
+
+def outcome_of(cpu: Cpu, command: int, data: bytes) -> SidecarCommandError | CpuFaulted | None:
+    """The two ways in which a command may fail; every other one is an error of the test."""
+    try:
+        cpu.execute(command, data, seconds=cpus.SECONDS)
+    except (SidecarCommandError, CpuFaulted) as failure:
+        return failure
+    return None
+
+
+# --- control pages ----------------------------------------------------------------------------------------------------
+
+OUTCOMES = {
+    CpuStatus.REMOVED: (CpuStatus.REMOVED, "halt_forever"),
+    CpuStatus.IDLE: (CpuStatus.IDLE, "park"),
+    CpuStatus.RUN: (CpuStatus.IDLE, "park"),
+    CpuStatus.STOP: (CpuStatus.IDLE, "park"),
+    CpuStatus.REMOVE: (CpuStatus.REMOVED, "halt_forever"),
+    CpuStatus.FAULTED: (CpuStatus.FAULTED, "halt_forever"),
+}
+"""What becomes of a status byte that somebody stores into an idle CPU, and where the CPU is then."""
+
+OUTSIDE_THE_TABLE = (CpuStatus.FAULTED, "halt_forever")
+
+
+def check_status_byte(session: Session, cpu: Cpu, status: int) -> None:
+    """An idle CPU that finds this status when it is woken."""
+    cpus.tidy(session)
+    before, faults = cpus.counters(cpu)["requests"], cpus.faults(cpu)
+    expected, routine = OUTCOMES[CpuStatus(status)] if status in set(CpuStatus) else OUTSIDE_THE_TABLE
+    with undisturbed(cpus.others(session, cpu)):
+        with cpus.paused(session):
+            force(cpu, status)
+            session.backing.send(cpu.numbers.apic_id << 32 | Icr.FIXED | REQUEST_VECTOR)
+        wait_until(
+            lambda: cpus.counters(cpu)["requests"] > before and cpu.status == expected,
+            seconds=cpus.SECONDS, what=f"{cpu} to make {expected.name} of {status:#x}",
+        )
+        cpus.assert_halted_in(session, cpu, routine)
+        if status in set(CpuStatus):
+            assert cpus.faults(cpu) == faults
+        else:
+            assert_unexpected_status(cpu, status)
+        recover(session, cpu)
+
+
+def assert_unexpected_status(cpu: Cpu, status: int) -> None:
+    fault = cpus.wait_faulted(cpu)
+    assert (fault.vector, fault.status, fault.command) == (Vector.INVALID_OPCODE, status, 0)
+    assert cpus.instruction(cpus.line_at(fault.rip)) == "ud2"
+    assert cpus.line_at(fault.rip).routine == "park"
+
+
+def check_status_during_a_command(session: Session, cpu: Cpu, statuses: Sequence[int]) -> None:
+    """Statuses that somebody stores one after the other while the CPU waits to be stopped."""
+    cpus.tidy(session)
+    with undisturbed(cpus.others(session, cpu)):
+        cpus.start_raise(Cpu(session.driver, cpu.number), RaiseKind.WAIT_FOR_STOP)  # a run that nobody waits for
+        for status in statuses:
+            force(cpu, status)
+            request(session, cpu)
+        recover(session, cpu)
+
+
+def check_response_target(session: Session, cpu: Cpu, apic_id: int, vector: int) -> None:
+    """Whoever the driver names is sent an interrupt at most: nobody faults, and every command is answered."""
+    cpus.tidy(session)
+    node = session.driver.nodes[cpu.numbers.node]
+    every = list(session.cpus.values())
+    before = [(cpus.arrivals(each), cpus.faults(each)) for each in every]
+    stray = {each.number: sum(cpus.stray(each).values()) for each in every}
+    node.response.store(apic_id | vector << 32)
+    try:
+        for each in every:
+            cpus.assert_answers(each)
+        for each in every:
+            cpus.assert_answers(each)
+    finally:
+        session.driver.attach()
+    session.backing.drain(cpus.SECONDS)
+    assert [(cpus.arrivals(each), cpus.faults(each)) for each in every] == before
+    if not EXCEPTION_VECTORS <= vector < 256:
+        assert {each.number: sum(cpus.stray(each).values()) for each in every} == stray
+
+
+def check_control_page(session: Session, cpu: Cpu, seed: int) -> None:
+    """Everything on the page but its CPUs' status bytes is garbage, the response target excepted, and nobody minds.
+
+    The sidecar reads no other field, and writes none but needs_attention.
+    """
+    cpus.tidy(session)
+    node = session.driver.nodes[cpu.numbers.node]
+    original = bytes(node.memory)
+    garbage = random.Random(seed).randbytes(PAGE_SIZE)
+    held = (
+        slice(int(ControlPage.response_cpu), ControlPage.response_vector + ControlPage.response_vector.SIZE),
+        slice(ControlPage.cpu_status + 1, ControlPage.cpu_status + len(node.slots)),
+    )
+    free = _between(held)
+    attention = slice(int(ControlPage.needs_attention), ControlPage.needs_attention + 4)
+    for part in free:
+        node.memory[part] = garbage[part]
+    try:
+        for each in session.cpus.values():
+            cpus.assert_answers(each)
+        cpu.restart()
+        cpu.remove()
+        cpu.give_back()
+        cpus.fault_of(cpu, RaiseKind.BREAKPOINT)
+        cpu.restart()
+        wait_until(lambda: node.attention.load() == 1, seconds=cpus.SECONDS, what="attention")
+        after, expected = bytearray(node.memory), bytearray(garbage)
+        expected[attention] = after[attention]
+        assert [after[part] for part in free] == [expected[part] for part in free]
+    finally:
+        for part in free:
+            node.memory[part] = original[part]
+    for each in session.cpus.values():
+        cpus.assert_answers(each)
+
+
+def _between(held: Sequence[slice]) -> list[slice]:
+    """The parts of a page that are not in `held`, which is in order."""
+    starts = [0, *(part.stop for part in held)]
+    stops = [*(part.start for part in held), PAGE_SIZE]
+    return [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]

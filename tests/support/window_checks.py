@@ -1,0 +1,147 @@
+"""What must come of an NMI in each part of a CPU's life; see `windows`. `every` takes each n-th instruction only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from sidecar.layout import CpuStatus, RaiseKind
+from sidecar.layout.x86 import Vector
+from sidecar.protocol.errors import CpuFaulted
+from sidecar.protocol.slot import DriverState
+from tests.support import cpus, malformed
+from tests.support.windows import Windows, instructions, windows
+
+Check: TypeAlias = Callable[[Path, int], None]
+
+
+def while_a_fault_is_reported(directory: Path, every: int) -> None:
+    """The fault is reported as if there had been no NMI, and the driver is told."""
+    with windows(directory) as machine:
+        reached = 0
+        for address in instructions("fault_entry", "raise_attention")[::every]:
+            before, count = responses(machine), cpus.faults(machine.cpu)
+            if machine.stop_at(address, fault(machine), lambda: asleep_as(machine, CpuStatus.FAULTED)):
+                machine.send_nmi()
+                machine.let_go()
+                reached += 1
+            cpus.assert_halted_in(machine.session, machine.cpu, "halt_forever")
+            record = cpus.wait_faulted(machine.cpu)
+            assert (record.vector, record.nested) == (Vector.INVALID_OPCODE, False), hex(address)
+            assert cpus.line_at(record.rip).routine == "raise_invalid_opcode"
+            assert record.count == count + 1
+            assert responses(machine) == before + 1, hex(address)
+            back(machine)
+        assert reached > 80 // every
+
+
+def during_a_command(directory: Path, every: int) -> None:
+    """The CPU faults there and then; the driver is told, once for the command's end if it had ended, once for this."""
+    routines = ("park", "request", "execute", "finish", "raise_attention")
+    with windows(directory) as machine:
+        reached = 0
+        for address in instructions(*routines)[::every]:
+            count, before = cpus.faults(machine.cpu), responses(machine)
+            if machine.stop_at(address, command(machine), lambda: asleep_as(machine, CpuStatus.IDLE)):
+                ended = machine.cpu.status == CpuStatus.IDLE and cpus.line_at(address).routine == "raise_attention"
+                machine.send_nmi()
+                machine.let_go()
+                reached += 1
+                record = cpus.wait_faulted(machine.cpu)
+                assert (record.vector, record.rip, record.count) == (Vector.NMI, address, count + 1)
+                assert before + 1 <= responses(machine) <= before + 1 + ended
+            back(machine)
+        assert reached > 50 // every
+
+
+def during_a_removal(directory: Path, every: int) -> None:
+    """Until the status is REMOVED it is a fault like any other; afterwards it is nothing, and the driver is told."""
+    with windows(directory) as machine:
+        seen = set()
+        for address in instructions("remove", "raise_attention", "halt_forever")[:: min(every, 2)]:
+            count, before = cpus.faults(machine.cpu), responses(machine)
+            if machine.stop_at(address, machine.cpu.remove, lambda: asleep_as(machine, CpuStatus.REMOVED)):
+                removed = machine.cpu.status == CpuStatus.REMOVED
+                machine.send_nmi()
+                machine.let_go()
+                seen.add(removed)
+                assert cpus.faults(machine.cpu) == count + (not removed)
+                assert responses(machine) == before + 1, hex(address)
+            assert (machine.cpu.status, machine.cpu.state) == (CpuStatus.REMOVED, DriverState.REMOVED)
+            back(machine)
+        assert seen == {False, True}
+
+
+def during_an_arrival(directory: Path, every: int) -> None:
+    """From the moment the CPU has its descriptors: the arrival ends in FAULTED, and the driver tries once more."""
+    routines = ("prepare_cpu", "scrub_state", "enable_x2apic", "reset_vp", "reset_pages", "finish")
+    with windows(directory) as machine:
+        reached = 0
+        for address in instructions(*routines)[::every]:
+            count, arrivals = cpus.faults(machine.cpu), cpus.arrivals(machine.cpu)
+            hit = machine.stop_at(address, machine.cpu.restart, lambda: asleep_as(machine, CpuStatus.IDLE))
+            if hit:
+                machine.send_nmi()
+                machine.let_go()
+                reached += 1
+            assert cpus.faults(machine.cpu) == count + hit
+            assert cpus.arrivals(machine.cpu) == arrivals + 1 + hit
+            cpus.assert_answers(machine.cpu)
+        assert reached > 80 // every
+
+
+CHECKS: tuple[Check, ...] = (while_a_fault_is_reported, during_a_command, during_a_removal, during_an_arrival)
+
+
+def removal_taken_back(directory: Path) -> None:
+    """The status changes while the CPU is about to give itself up: it stays, and takes requests again."""
+    with windows(directory) as machine:
+        address = next(at for at in instructions("remove") if "cmpxchg" in cpus.line_at(at).source)
+
+        def ask() -> None:
+            malformed.force(machine.cpu, CpuStatus.REMOVE)
+            malformed.request(machine.session, machine.cpu)
+
+        assert machine.stop_at(address, ask, lambda: asleep_as(machine, CpuStatus.REMOVED))
+        malformed.force(machine.cpu, CpuStatus.IDLE)
+        machine.let_go()
+        cpus.assert_halted_in(machine.session, machine.cpu, "park")
+        cpus.assert_answers(machine.cpu)
+
+
+def fault(machine: Windows) -> Callable[[], None]:
+    """The action that makes the CPU fault."""
+
+    def act() -> None:
+        try:
+            machine.cpu.raise_fault(RaiseKind.INVALID_OPCODE, seconds=cpus.SECONDS)
+        except CpuFaulted:
+            return
+
+    return act
+
+
+def command(machine: Windows) -> Callable[[], None]:
+    """The action that runs a command to its end, or to the fault that ends it."""
+
+    def act() -> None:
+        try:
+            machine.cpu.none(seconds=cpus.SECONDS)
+        except CpuFaulted:
+            return
+
+    return act
+
+
+def asleep_as(machine: Windows, status: CpuStatus) -> bool:
+    """Everything is over: the CPU sleeps with this status."""
+    return machine.cpu.status == status and machine.session.machine.registers(machine.cpu.number).halted
+
+
+def responses(machine: Windows) -> int:
+    return cpus.settled_responses(machine.session)
+
+
+def back(machine: Windows) -> None:
+    cpus.tidy(machine.session)
+    machine.cpu = machine.session.cpus[machine.cpu.number]
+    cpus.assert_answers(machine.session.cpus[2])

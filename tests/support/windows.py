@@ -1,0 +1,80 @@
+"""NMIs at chosen instructions: a CPU is stopped before each instruction of a routine, and meets an NMI there.
+
+Between two instructions of the kernel nobody else can stand; with QEMU's gdb stub a test can. The boot CPU alone runs
+while it sends the NMI, so the CPU that is stopped takes it before it executes anything more.
+"""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar.layout import IMAGE_VA
+from sidecar.layout.x86 import Icr
+from sidecar.protocol.commands import Cpu
+from sidecar.qemu.session import Session
+from tests.support import cpus
+from tests.support.gdb import Gdb
+
+LOOK_SECONDS = 0.002
+
+Action = Callable[[], None]
+
+
+class Windows:
+    """One CPU of a machine under gdb. Between the calls of its methods the machine runs."""
+
+    def __init__(self, session: Session, gdb: Gdb, cpu: Cpu) -> None:
+        self.session, self.gdb, self.cpu = session, gdb, cpu
+        gdb.resume()
+
+    def stop_at(self, address: int, action: Action, over: Callable[[], bool]) -> bool:
+        """Stops the machine when the CPU gets to `address` because of `action`; False if it is `over` without that.
+
+        The action runs in a thread of its own until `let_go`.
+        """
+        self.gdb.interrupt()
+        self.gdb.break_at(address)
+        self.gdb.resume()
+        self._action = threading.Thread(target=action)
+        self._action.start()
+        while not self.gdb.has_stopped(seconds=LOOK_SECONDS):
+            if over():
+                self._action.join()
+                self.gdb.interrupt()
+                self.gdb.clear(address)
+                self.gdb.resume()
+                return False
+        assert self.gdb.wait_stop(seconds=cpus.SECONDS) == self.cpu.number
+        self.gdb.clear(address)
+        return True
+
+    def send_nmi(self) -> None:
+        """The CPU has it as soon as it goes on."""
+        self.session.backing.send(self.cpu.numbers.apic_id << 32 | Icr.NMI)
+        self.gdb.resume(0)
+        self.session.backing.drain(cpus.SECONDS)
+        self.gdb.interrupt()
+
+    def let_go(self) -> None:
+        """All CPUs go on; returns when the action has ended."""
+        self.gdb.resume()
+        self._action.join(cpus.SECONDS)
+        assert not self._action.is_alive()
+
+
+@contextmanager
+def windows(directory: Path, cpu: int = 1) -> Iterator[Windows]:
+    """A machine of two sidecar CPUs, one of which can be stopped anywhere."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-gdb-") as short:  # a socket's path has 107 bytes at most
+        path = Path(short, "gdb")
+        extra = ("-gdb", f"unix:{path},server=on,wait=off")
+        with Session(smp=3, tests=True, directory=directory, extra=extra) as session, Gdb(path) as gdb:
+            yield Windows(session, gdb, session.cpus[cpu])
+
+
+def instructions(*routines: str) -> list[int]:
+    """The addresses of all instructions of these routines."""
+    lines = cpus.kernel_code().lines
+    return [IMAGE_VA + line.vaddr for line in lines if line.is_instruction and line.routine in routines]

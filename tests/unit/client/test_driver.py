@@ -1,0 +1,322 @@
+"""Commanding through device files, against a simulated driver: claims, errors in words, threads, event loops."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sidecar.client import AbiMismatch, CommandTimeout, CpuAway, CpuBusy, CpuFaulted, NothingRuns, SidecarCommandError
+from sidecar.client.driver import DriverAttachment
+from sidecar.client.errors import NoDriver
+from sidecar.client.sidecar import Sidecar
+from sidecar.layout import CommandPage, CpuStatus, RaiseKind, SidecarCommand
+from sidecar.layout.ioctl import Ioctl
+from sidecar.protocol.commands import raise_request
+from sidecar.protocol.errors import ProtocolError
+from tests.support.guest import Guest
+from tests.support.simulated_cpu import UNKNOWN_COMMAND
+from tests.support.simulated_sidecar import SimulatedSidecar
+
+WAIT = raise_request(RaiseKind.WAIT_FOR_STOP)
+SPIN = raise_request(RaiseKind.SPIN)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Guest]:
+    with SimulatedSidecar((4, 3)) as simulated:
+        yield Guest(simulated, tmp_path)
+
+
+@pytest.fixture
+def sidecar(guest: Guest) -> Iterator[Sidecar]:
+    with guest.with_driver() as opened:
+        yield opened
+
+
+# --- claims ---
+
+
+def test_a_command_claims_for_itself(guest: Guest, sidecar: Sidecar) -> None:
+    sidecar.cpu(1).none()
+    assert guest.kernel.calls == [(Ioctl.CLAIM, 1), (Ioctl.RUN, 1), (Ioctl.RELEASE, 1)]
+
+
+def test_in_a_claim_a_command_is_one_call(guest: Guest, sidecar: Sidecar) -> None:
+    cpu = sidecar.cpu("1:2")
+    with cpu.claim():
+        guest.kernel.calls.clear()
+        cpu.none()
+        cpu.none()
+        assert guest.kernel.calls == [(Ioctl.RUN, 6)] * 2
+    assert guest.kernel.calls[2:] == [(Ioctl.RELEASE, 6)]
+
+
+def test_two_files_cannot_hold_one_cpu(guest: Guest, sidecar: Sidecar) -> None:
+    with guest.with_driver() as other, sidecar.cpu(1).claim():
+        for use in (other.cpu(1).none, other.cpu(1).claim, other.cpu(1).restart):
+            with pytest.raises(CpuBusy, match=r"CPU 1 .* is claimed by another open file, or a command is running"):
+                use()
+        other.cpu(2).none()
+
+
+def test_claims_do_not_nest(sidecar: Sidecar) -> None:
+    cpu = sidecar.cpu(1)
+    with cpu.claim(), pytest.raises(CpuBusy, match="is already claimed"):
+        cpu.claim()
+    with pytest.raises(CpuBusy, match="is not claimed by who releases it"):
+        cpu.release()
+
+
+def test_a_claim_stays_while_a_command_runs(sidecar: Sidecar) -> None:
+    cpu = sidecar.cpu(1)
+    cpu.claim()
+    run = cpu.start(SidecarCommand.RAISE, WAIT)
+    with pytest.raises(CpuBusy):
+        cpu.release()
+    run.stop()
+    run.wait()
+    cpu.release()
+
+
+def test_closing_ends_claims(guest: Guest, sidecar: Sidecar) -> None:
+    with guest.with_driver() as other:
+        other.cpu(1).claim()
+        other.cpu(2).claim()
+        other.cpu(2).start(SidecarCommand.RAISE, SPIN)
+    sidecar.cpu(1).none()
+    sidecar.cpu(2).none()
+
+
+def test_a_base_cpu_is_linuxs(sidecar: Sidecar) -> None:
+    with pytest.raises(CpuAway, match=r"CPU 0 .* is not the sidecar's: Linux runs it, or it was removed"):
+        sidecar.cpu(0).none()
+
+
+# --- what goes wrong ---
+
+
+def test_the_sidecars_sentence(sidecar: Sidecar) -> None:
+    with pytest.raises(SidecarCommandError) as caught:
+        sidecar.cpu(1).execute(0x63)
+    assert caught.value.sentence == UNKNOWN_COMMAND
+
+
+@pytest.mark.parametrize("seconds", [10.0, 5.0])
+def test_a_fault_comes_with_its_record(sidecar: Sidecar, seconds: float) -> None:
+    """By RUN, and by START and a wait."""
+    cpu = sidecar.cpu(1)
+    with pytest.raises(CpuFaulted, match=r"CPU 1 .* faulted: #PF .* cr2 0x1234") as caught:
+        cpu.raise_fault(RaiseKind.PAGE_FAULT, 0x1234, seconds=seconds)
+    assert caught.value.fault == cpu.fault()
+    assert cpu.state == "faulted"
+    with pytest.raises(CpuFaulted):
+        cpu.none()
+    cpu.restart()
+    cpu.none()
+
+
+def test_a_time_out_of_the_drivers_own(guest: Guest, sidecar: Sidecar) -> None:
+    guest.kernel.run_seconds = 0.05
+    with pytest.raises(CommandTimeout, match=r"CPU 1 .* did not finish RAISE within .* it was restarted$") as caught:
+        sidecar.cpu(1).raise_fault(RaiseKind.SPIN)
+    assert caught.value.recovered
+    sidecar.cpu(1).none()
+
+
+def test_a_time_out_of_the_callers(sidecar: Sidecar) -> None:
+    cpu = sidecar.cpu(1)
+    with pytest.raises(CommandTimeout, match=r"within 0\.05 s, its status was RUN; it was restarted$") as caught:
+        cpu.raise_fault(RaiseKind.SPIN, seconds=0.05)
+    assert (caught.value.status, caught.value.recovered) == (CpuStatus.RUN, True)
+    cpu.none()
+
+
+def test_another_abi_on_the_command_page(guest: Guest, sidecar: Sidecar) -> None:
+    page = guest.kernel.driver.command_memory(1)
+    page[int(CommandPage.abi_hash)] ^= 1
+    with pytest.raises(AbiMismatch, match=r"the command page of CPU 1 .* hash 0x.*; these tools have version 1, hash"):
+        sidecar.cpu(1).none()
+    page[int(CommandPage.abi_hash)] ^= 1
+    sidecar.cpu(1).none()
+
+
+def test_a_driver_whose_nodes_are_others(guest: Guest) -> None:
+    found = guest.linux.discover()
+    files = [guest.kernel.open(1), guest.kernel.open(0)]
+    files[0].number = 0
+    with pytest.raises(ProtocolError, match="the driver's node 0: base_cpu is 0x4, expected 0x0"):
+        DriverAttachment(found, files, guest.kernel, guest.linux)
+
+
+def test_without_a_driver_the_remedy_is_named(guest: Guest, tmp_path: Path) -> None:
+    with pytest.raises(NoDriver, match=r"the sidecar's driver is not there: .*sidecar0 cannot be opened .*modprobe"):
+        DriverAttachment.open(guest.linux, tmp_path)
+
+
+# --- runs ---
+
+
+def test_start_stop_wait(sidecar: Sidecar) -> None:
+    run = sidecar.cpu(1).start(SidecarCommand.RAISE, WAIT)
+    with pytest.raises(CpuBusy, match="executes a command of another thread, or one that was not waited for"):
+        sidecar.cpu(1).none()
+    assert run.stop()
+    run.wait()
+    assert not run.stop()
+    with pytest.raises(NothingRuns, match="this run of RAISE was waited for already"):
+        run.wait()
+
+
+def test_threads_wait_on_one_file(guest: Guest, sidecar: Sidecar) -> None:
+    """Each gets its own CPU's end, whoever has read it from the file."""
+    rounds = 60
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        dice, cpu = random.Random(number), sidecar.cpu(number)
+        try:
+            for _ in range(rounds):
+                run = cpu.start(SidecarCommand.RAISE, WAIT)
+                time.sleep(dice.random() * 0.002)
+                run.stop()
+                run.wait(seconds=20)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3, 5, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert [len(guest.sidecar.cpus[number].executed) for number in (1, 2, 3, 5, 6)] == [rounds] * 5
+
+
+def test_a_thread_is_told_what_an_event_loop_has_read(sidecar: Sidecar) -> None:
+    """Both wait on one file: the loop reads it, and the thread that polls it must not sleep on."""
+    slow = sidecar.cpu(1).start(SidecarCommand.RAISE, WAIT)
+    over: list[float] = []
+
+    def wait() -> None:
+        slow.wait(seconds=30)
+        over.append(time.monotonic())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+
+    async def use() -> None:
+        other = sidecar.async_cpu(2)
+        for _ in range(50):
+            await other.none()
+        slow.stop()
+        for _ in range(50):
+            await other.none()
+
+    asyncio.run(use())
+    thread.join(5)
+    assert over
+
+
+# --- event loops ---
+
+
+@pytest.fixture(params=["driver", "no-module"])
+def any_sidecar(request: pytest.FixtureRequest, guest: Guest) -> Iterator[Sidecar]:
+    with guest.with_driver() if request.param == "driver" else guest.without_module() as opened:
+        assert opened.backing == request.param
+        yield opened
+
+
+def test_many_at_once(any_sidecar: Sidecar) -> None:
+    async def use() -> list[dict[str, int]]:
+        cpus = [any_sidecar.async_cpu(number) for number in (1, 2, 3, 5, 6)]
+        for _ in range(10):
+            await asyncio.gather(*(cpu.none() for cpu in cpus))
+        await asyncio.gather(*(cpu.set_registers({"HvX64RegisterDr1": cpu.cpu.number}) for cpu in cpus))
+        return await asyncio.gather(*(cpu.get_registers(["HvX64RegisterDr1"]) for cpu in cpus))
+
+    assert asyncio.run(use()) == [{"HvX64RegisterDr1": number} for number in (1, 2, 3, 5, 6)]
+
+
+def test_a_cancelled_task_stops_its_run(any_sidecar: Sidecar) -> None:
+    async def use() -> None:
+        cpu = any_sidecar.async_cpu(1)
+        task = asyncio.create_task(cpu.execute(SidecarCommand.RAISE, WAIT))
+        await asyncio.sleep(0.02)
+        assert cpu.cpu.status == CpuStatus.RUN
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert cpu.cpu.status == CpuStatus.IDLE
+        await cpu.none()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cpu.execute(SidecarCommand.RAISE, WAIT), 0.02)
+        await cpu.none()
+
+    asyncio.run(use())
+
+
+def test_a_cancelled_task_whose_cpu_does_not_obey(any_sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is restarted; the loop goes on meanwhile."""
+    monkeypatch.setattr("sidecar.client.async_cpu.STOP_SECONDS", 0.05)
+
+    async def use() -> None:
+        cpu = any_sidecar.async_cpu(1)
+        task = asyncio.create_task(cpu.raise_fault(RaiseKind.SPIN))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await cpu.none()
+        assert cpu.cpu.boot_record()["arrivals"] == 2
+
+    asyncio.run(use())
+
+
+def test_a_time_out_while_the_loop_goes_on(any_sidecar: Sidecar) -> None:
+    async def use() -> None:
+        cpu, other = any_sidecar.async_cpu(1), any_sidecar.async_cpu(2)
+        spin = asyncio.create_task(cpu.raise_fault(RaiseKind.SPIN, seconds=0.05))
+        while not spin.done():
+            await other.none()
+        with pytest.raises(CommandTimeout, match=r"did not finish RAISE within 0\.05 s"):
+            await spin
+        await cpu.none()
+
+    asyncio.run(use())
+
+
+def test_a_fault_and_an_error_in_a_task(any_sidecar: Sidecar) -> None:
+    async def use() -> None:
+        cpu = any_sidecar.async_cpu(1)
+        with pytest.raises(SidecarCommandError, match=UNKNOWN_COMMAND):
+            await cpu.execute(0x63)
+        with pytest.raises(CpuFaulted, match="#GP"):
+            await cpu.raise_fault(RaiseKind.GENERAL_PROTECTION)
+        cpu.cpu.restart()
+        await cpu.none()
+
+    asyncio.run(use())
+
+
+def test_one_task_at_a_time(any_sidecar: Sidecar) -> None:
+    async def use() -> None:
+        cpu = any_sidecar.async_cpu(1)
+        first = asyncio.create_task(cpu.execute(SidecarCommand.RAISE, WAIT))
+        await asyncio.sleep(0.01)
+        with pytest.raises(CpuBusy, match="executes a command"):
+            await cpu.none()
+        first.cancel()
+        await asyncio.wait([first])
+
+    asyncio.run(use())
+
+
+def test_a_loop_after_a_loop(any_sidecar: Sidecar) -> None:
+    for _ in range(3):
+        asyncio.run(partial(any_sidecar.async_cpu(1).none)())
