@@ -11,15 +11,13 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from sidecar.client.cpu import Cpu
+from sidecar.client.device_runner import STOP_SECONDS
 from sidecar.client.ends import Ends
 from sidecar.protocol import requests
 from sidecar.protocol.errors import CommandTimeout, DriverError
 from sidecar.protocol.requests import Dialogue, Register, T
 from sidecar.protocol.runner import COMMAND_SECONDS
 from sidecar.protocol.typed import Run
-
-STOP_SECONDS = 2.0
-"""How long a cancelled run may go on before its CPU is restarted."""
 
 
 class AsyncCpu:

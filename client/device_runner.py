@@ -27,6 +27,13 @@ from sidecar.protocol.fault import Fault
 from sidecar.protocol.requests import command_name
 from sidecar.protocol.runner import COMMAND_SECONDS, Prepare, nothing
 
+# Looked up once: they stand in the path of every command.
+ABI, ABI_OFFSET = struct.Struct("<I4xQ"), int(CommandPage.abi_version)
+COMMAND, COMMAND_OFFSET = struct.Struct("<I"), int(CommandPage.command)
+
+STOP_SECONDS = 2.0
+"""How long a command may go on after STOP before its CPU is restarted."""
+
 
 @dataclass(slots=True, eq=False)
 class _Slot:
@@ -116,7 +123,11 @@ class DeviceRunner:
     ) -> None:
         if seconds < self._driver_seconds:
             self.start(cpu, owner=owner, prepare=prepare)
-            self.wait(cpu, seconds=seconds, owner=owner)
+            try:
+                self.wait(cpu, seconds=seconds, owner=owner)
+            except KeyboardInterrupt:
+                self._end_early(self._slot(cpu))
+                raise
             return
         slot = self._prepared(cpu, owner, prepare)
         try:
@@ -183,7 +194,7 @@ class DeviceRunner:
         try:
             if slot.memory is None:  # the driver empties the mapping at RELEASE; it stays ours for the next claim
                 slot.memory = slot.node.map_pages(slot.numbers.index)
-            version, found = struct.unpack_from("<I4xQ", slot.memory, int(CommandPage.abi_version))
+            version, found = ABI.unpack_from(slot.memory, ABI_OFFSET)
             require_abi(f"the command page of {slot.numbers}", version, found)
         except BaseException:
             self._ask(slot, Ioctl.RELEASE)
@@ -210,7 +221,7 @@ class DeviceRunner:
         if slot.in_flight:
             raise CpuBusy(f"{slot.numbers} runs a command that was not waited for")
         prepare()
-        (slot.command,) = struct.unpack_from("<I", slot.page(), int(CommandPage.command))
+        (slot.command,) = COMMAND.unpack_from(slot.page(), COMMAND_OFFSET)
         slot.in_flight = True
         return slot
 
@@ -226,6 +237,13 @@ class DeviceRunner:
         slot.in_flight = False
         slot.notices.read()
         slot.notices.forget(slot.numbers.linux)
+
+    def _end_early(self, slot: _Slot) -> None:
+        """Who waited was interrupted: the run ends as one that RUN was interrupted in, by STOP, or by a restart."""
+        self._ask(slot, Ioctl.STOP)
+        if not slot.notices.wait(slot.numbers.linux, STOP_SECONDS):
+            self._restart(slot)
+        slot.in_flight = False
 
     def _time_out(self, slot: _Slot, seconds: float) -> None:
         """Takes the CPU back, then raises CommandTimeout."""

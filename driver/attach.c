@@ -11,7 +11,6 @@
 
 #include <linux/cpu.h>
 #include <linux/cpumask.h>
-#include <linux/jiffies.h>
 
 /* All CPUs answer at the same time; a first command in an emulator takes milliseconds. */
 #define ANSWER_MS 1000
@@ -63,7 +62,7 @@ static void look_at(struct sidecar_cpu *cpu)
 	}
 }
 
-static void await_answer(struct sidecar_cpu *cpu, unsigned long deadline)
+static void await_answer(struct sidecar_cpu *cpu, ktime_t deadline)
 {
 	if (sidecar_wait_until(cpu->wait, !sidecar_in_command(cpu), deadline)) {
 		sidecar_scrub(cpu);
@@ -78,7 +77,7 @@ static void await_answer(struct sidecar_cpu *cpu, unsigned long deadline)
 
 static void settle(void)
 {
-	unsigned long deadline = jiffies + msecs_to_jiffies(ANSWER_MS);
+	ktime_t deadline = sidecar_deadline(ANSWER_MS);
 	struct sidecar_node *node;
 	struct sidecar_cpu *cpu;
 	unsigned int i;

@@ -130,7 +130,7 @@ int sidecar_require_available(const struct sidecar_cpu *cpu, const struct sideca
 		return -EBUSY;
 	switch (cpu->state) {
 	case SIDECAR_AVAIL:
-		/* Linux had the CPU in between: the end of the run before that is still to be told. */
+		/* Linux had the CPU in between: the end of its last run is still to be told. */
 		return list_empty(&cpu->finished) ? 0 : -EBUSY;
 	case SIDECAR_REMOVED:
 		return -ENOENT;

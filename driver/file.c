@@ -29,6 +29,7 @@ static int open(struct inode *inode, struct file *filp)
 	file->node = node;
 	file->mapping = filp->f_mapping;
 	mutex_init(&file->map_lock);
+	mutex_init(&file->read_lock);
 	init_waitqueue_head(&file->wait);
 	INIT_LIST_HEAD(&file->finished);
 	filp->private_data = file;
@@ -40,6 +41,7 @@ static int close(struct inode *inode, struct file *filp)
 	struct sidecar_file *file = filp->private_data;
 
 	sidecar_abandon(file);
+	mutex_destroy(&file->read_lock);
 	mutex_destroy(&file->map_lock);
 	kfree(file);
 	return 0;
@@ -81,35 +83,42 @@ static long ioctl(struct file *filp, unsigned int request, unsigned long argumen
 	return commands[index](cpu, file);
 }
 
-/* As many u32 CPU numbers as there are and fit; waits for the first. */
+/* Tells of as many ended runs as there are and fit, each once; returns the bytes written. */
+static ssize_t tell_finished(struct sidecar_file *file, char __user *to, size_t size)
+{
+	struct sidecar_cpu *cpu;
+	ssize_t done = 0;
+
+	mutex_lock(&file->read_lock);
+	while (size - done >= sizeof(u32) && (cpu = sidecar_next_finished(file))) {
+		if (put_user(cpu->number, (u32 __user *)(to + done))) {
+			done = done ? done : -EFAULT;
+			break;
+		}
+		sidecar_told(cpu);
+		done += sizeof(u32);
+	}
+	mutex_unlock(&file->read_lock);
+	return done;
+}
+
+/* u32 CPU numbers; waits for the first. */
 static ssize_t read(struct file *filp, char __user *to, size_t size, loff_t *position)
 {
 	struct sidecar_file *file = filp->private_data;
-	ssize_t done = 0;
+	ssize_t done;
+	int err;
 
 	if (size < sizeof(u32))
 		return -EINVAL;
 	if (READ_ONCE(file->node->control->needs_attention))
 		sidecar_scan(file->node);
-	while (size - done >= sizeof(u32)) {
-		int number = sidecar_take_finished(file);
-		u32 told = number;
-
-		if (number < 0 && done)
-			break;
-		if (number < 0 && filp->f_flags & O_NONBLOCK)
+	while (!(done = tell_finished(file, to, size))) {
+		if (filp->f_flags & O_NONBLOCK)
 			return -EAGAIN;
-		if (number < 0) {
-			int err = wait_event_interruptible(file->wait,
-							   !list_empty_careful(&file->finished));
-
-			if (err)
-				return err;
-			continue;
-		}
-		if (copy_to_user(to + done, &told, sizeof(told)))
-			return done ? done : -EFAULT;
-		done += sizeof(told);
+		err = wait_event_interruptible(file->wait, !list_empty_careful(&file->finished));
+		if (err)
+			return err;
 	}
 	return done;
 }

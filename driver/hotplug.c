@@ -17,7 +17,6 @@
 
 #include <linux/cpuhotplug.h>
 #include <linux/cpumask.h>
-#include <linux/jiffies.h>
 
 static enum cpuhp_state prepare_state, online_state;
 
@@ -32,7 +31,7 @@ static bool may_take(const struct sidecar_cpu *cpu)
 /* Waits until nothing runs and makes the CPU SYNC. 0, 1 if it is Linux's already, or -EBUSY. */
 static int take(struct sidecar_cpu *cpu, enum sidecar_state *before)
 {
-	unsigned long deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
 	unsigned long flags;
 	int result = -EBUSY;
 
@@ -47,7 +46,7 @@ static int take(struct sidecar_cpu *cpu, enum sidecar_state *before)
 									    SIDECAR_SYNC);
 		}
 		spin_unlock_irqrestore(&cpu->node->lock, flags);
-		if (result == -EBUSY && time_after_eq(jiffies, deadline))
+		if (result == -EBUSY && !ktime_before(ktime_get(), deadline))
 			break;
 	}
 	return result;
@@ -61,7 +60,7 @@ static bool left(const struct sidecar_cpu *cpu)
 /* The CPU, SYNC, leaves the sidecar: REMOVED, and halted until INIT. */
 static int remove(struct sidecar_cpu *cpu)
 {
-	unsigned long deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
 	u8 found = sidecar_move(cpu, SIDECAR_CPU_STATUS_IDLE, SIDECAR_CPU_STATUS_REMOVE);
 
 	if (found == SIDECAR_CPU_STATUS_IDLE) {

@@ -15,9 +15,19 @@
 
 struct sidecar_machine sidecar;
 
+static int set_timeout(const char *text, const struct kernel_param *param)
+{
+	return param_set_uint_minmax(text, param, 10, 600000);
+}
+
+static const struct kernel_param_ops timeout_ops = {
+	.set = set_timeout,
+	.get = param_get_uint,
+};
+
 unsigned int sidecar_timeout_ms = 5000;
-module_param_named(timeout_ms, sidecar_timeout_ms, uint, 0644);
-MODULE_PARM_DESC(timeout_ms, "longest wait for a command or a removal, after which the CPU is restarted");
+module_param_cb(timeout_ms, &timeout_ops, &sidecar_timeout_ms, 0644);
+MODULE_PARM_DESC(timeout_ms, "longest wait for a command or a removal, 10 to 600000 ms; then the CPU is restarted");
 
 bool sidecar_online = true;
 module_param_named(online, sidecar_online, bool, 0444);

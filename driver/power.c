@@ -10,7 +10,6 @@
  */
 #include "sidecar.h"
 
-#include <linux/jiffies.h>
 #include <linux/notifier.h>
 #include <linux/panic_notifier.h>
 #include <linux/reboot.h>
@@ -40,7 +39,7 @@ static void refuse(struct sidecar_node *node)
 	spin_unlock_irqrestore(&node->lock, flags);
 }
 
-static void quiesce(struct sidecar_node *node, unsigned long deadline)
+static void quiesce(struct sidecar_node *node, ktime_t deadline)
 {
 	struct sidecar_cpu *cpu;
 
@@ -56,7 +55,7 @@ static void quiesce(struct sidecar_node *node, unsigned long deadline)
 
 static int on_reboot(struct notifier_block *block, unsigned long event, void *data)
 {
-	unsigned long deadline = jiffies + msecs_to_jiffies(CANCEL_MS);
+	ktime_t deadline = sidecar_deadline(CANCEL_MS);
 	struct sidecar_node *node;
 	struct sidecar_cpu *cpu;
 	unsigned int i;

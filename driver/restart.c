@@ -11,7 +11,6 @@
 #include "sidecar.h"
 
 #include <linux/delay.h>
-#include <linux/jiffies.h>
 #include <asm/apic.h>
 #include <asm/msr.h>
 
@@ -70,14 +69,14 @@ static bool arrived(const struct sidecar_cpu *cpu, u64 before)
 static bool try_once(struct sidecar_cpu *cpu)
 {
 	u64 before = READ_ONCE(cpu->diagnostic->boot.arrivals);
-	unsigned long deadline;
+	ktime_t deadline;
 
 	sidecar_halt_by_init(cpu);
 	WRITE_ONCE(cpu->privileged->restart_count, cpu->privileged->restart_count + 1);
 	if (!publish_run(cpu))
 		return false;
 	send(cpu, APIC_INT_ASSERT | APIC_DM_STARTUP | (sidecar.trampoline_pa >> 12));
-	deadline = jiffies + msecs_to_jiffies(ARRIVE_MS);
+	deadline = sidecar_deadline(ARRIVE_MS);
 	return sidecar_wait_until(cpu->wait, arrived(cpu, before), deadline) &&
 	       sidecar_status(cpu) == SIDECAR_CPU_STATUS_IDLE;
 }
@@ -94,13 +93,14 @@ bool sidecar_bring_up(struct sidecar_cpu *cpu)
 		}
 		sidecar_tell_fault(cpu);
 	}
-	sidecar_cpu_err(cpu, "did not come back after %d times INIT and STARTUP, its status is %s: lost",
-			attempt, sidecar_status_name(sidecar_status(cpu)));
+	if (attempt == ATTEMPTS)
+		sidecar_cpu_err(cpu, "did not come back after %d times INIT and STARTUP, its status is %s: lost",
+				attempt, sidecar_status_name(sidecar_status(cpu)));
 	sidecar_publish_state(cpu, SIDECAR_LOST);
 	return false;
 }
 
-/* The CPU, SYNC or STARTING, has not done `what` in time: INIT, then back through the trampoline. */
+/* The CPU, STARTING, has not done `what` in time: INIT, then back through the trampoline. */
 void sidecar_time_out(struct sidecar_cpu *cpu, const char *what)
 {
 	cpu->timeouts++;

@@ -12,7 +12,6 @@
  */
 #include "sidecar.h"
 
-#include <linux/jiffies.h>
 #include <linux/sched/signal.h>
 
 /* The CPU is told to run what is in its command page; the file holds it from now on. */
@@ -77,14 +76,14 @@ bool sidecar_cancel(struct sidecar_cpu *cpu)
  */
 static bool wait_for_end(struct sidecar_cpu *cpu)
 {
-	unsigned long deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
 
-	while (sidecar_in_command(cpu) && time_before(jiffies, deadline)) {
+	while (sidecar_in_command(cpu) && ktime_before(ktime_get(), deadline)) {
 		if (wait_event_interruptible_timeout(cpu->wait, !sidecar_in_command(cpu),
-						     SIDECAR_LOOK_AGAIN) >= 0)
+						     sidecar_patience(deadline)) >= 0)
 			continue;
 		sidecar_cancel(cpu);
-		deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+		deadline = sidecar_deadline(sidecar_timeout_ms);
 		return sidecar_wait_until(cpu->wait, !sidecar_in_command(cpu), deadline);
 	}
 	return !sidecar_in_command(cpu);
@@ -182,24 +181,30 @@ void sidecar_scan(struct sidecar_node *node)
 		sidecar_tell_fault(cpu);
 }
 
-/* The Linux number of a CPU whose started run has ended, each told once; -EAGAIN if there is none.
- */
-int sidecar_take_finished(struct sidecar_file *file)
+/* A CPU whose started run has ended and is not told; NULL if there is none. */
+struct sidecar_cpu *sidecar_next_finished(struct sidecar_file *file)
 {
 	struct sidecar_cpu *cpu;
 	unsigned long flags;
-	int number = -EAGAIN;
 
 	spin_lock_irqsave(&file->node->lock, flags);
 	cpu = list_first_entry_or_null(&file->finished, struct sidecar_cpu, finished);
-	if (cpu) {
+	spin_unlock_irqrestore(&file->node->lock, flags);
+	return cpu;
+}
+
+/* The end is told; read_lock is held since next_finished(). A restart may have dropped it since. */
+void sidecar_told(struct sidecar_cpu *cpu)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	if (!list_empty(&cpu->finished)) {
 		list_del_init(&cpu->finished);
 		if (cpu->state == SIDECAR_STOPPED)
 			end(cpu);
-		number = cpu->number;
 	}
-	spin_unlock_irqrestore(&file->node->lock, flags);
-	return number;
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
 }
 
 /* --- a file goes ---------------------------------------------------------------------------- */
@@ -239,7 +244,7 @@ static void disown(struct sidecar_cpu *cpu)
  */
 void sidecar_abandon(struct sidecar_file *file)
 {
-	unsigned long deadline = jiffies + msecs_to_jiffies(sidecar_timeout_ms);
+	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
 	struct sidecar_node *node = file->node;
 	struct sidecar_cpu *cpu;
 

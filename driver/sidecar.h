@@ -17,6 +17,7 @@
  *
  *   cpu_hotplug_lock   held by Linux around the callbacks in hotplug.c, for reading by attach.c;
  *                      protects which CPU takes a node's response interrupt (vector.c)
+ *   file->read_lock    mutex: a number that is read is told to one reader
  *   mmap_lock          held by Linux around mmap and page faults
  *   file->map_lock     mutex: a CPU's pages are inserted into user page tables, or taken out,
  *                      together with the check, or the end, of the claim
@@ -38,7 +39,9 @@
 #include <linux/completion.h>
 #include <linux/device.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/kobject.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/printk.h>
@@ -68,6 +71,7 @@ struct sidecar_file {
 	struct sidecar_node *node;
 	struct address_space *mapping;
 	struct mutex map_lock;
+	struct mutex read_lock;
 	wait_queue_head_t wait;
 	struct list_head finished;
 };
@@ -193,7 +197,8 @@ int sidecar_format_fault(const struct sidecar_fault_record *record, char *text, 
 int sidecar_run(struct sidecar_cpu *cpu, struct sidecar_file *file);
 int sidecar_start(struct sidecar_cpu *cpu, struct sidecar_file *file);
 int sidecar_stop(struct sidecar_cpu *cpu, struct sidecar_file *file);
-int sidecar_take_finished(struct sidecar_file *file);
+struct sidecar_cpu *sidecar_next_finished(struct sidecar_file *file);
+void sidecar_told(struct sidecar_cpu *cpu);
 void sidecar_scan(struct sidecar_node *node);
 void sidecar_abandon(struct sidecar_file *file);
 bool sidecar_cancel(struct sidecar_cpu *cpu);
@@ -205,19 +210,32 @@ bool sidecar_bring_up(struct sidecar_cpu *cpu);
 void sidecar_time_out(struct sidecar_cpu *cpu, const char *what);
 int sidecar_restart(struct sidecar_cpu *cpu, struct sidecar_file *file);
 
-/* Wait until `condition` holds, at most until `deadline` (jiffies): true if it does. Looks now
- * and then by itself, so that an interrupt that went to a CPU on its way offline costs only time.
+/*
+ * True as soon as `condition` holds, false if it does not until `deadline`. Looks now and then by
+ * itself, so that an interrupt that went to a CPU on its way offline costs only time. By the
+ * monotonic clock: jiffies stand still and jump where the machine is itself a guest.
  */
 #define SIDECAR_LOOK_AGAIN (HZ / 10)
 #define sidecar_wait_until(wq, condition, deadline) \
 ({ \
 	bool __held; \
-	while (!(__held = (condition)) && time_before(jiffies, deadline)) \
-		wait_event_timeout(wq, condition, \
-				   min_t(long, SIDECAR_LOOK_AGAIN, \
-					 max_t(long, 1, (long)((deadline) - jiffies)))); \
+	while (!(__held = (condition)) && ktime_before(ktime_get(), deadline)) \
+		wait_event_timeout(wq, condition, sidecar_patience(deadline)); \
 	__held || (condition); \
 })
+
+static inline ktime_t sidecar_deadline(unsigned int ms)
+{
+	return ktime_add_ms(ktime_get(), ms);
+}
+
+/* Jiffies to sleep before the next look. */
+static inline long sidecar_patience(ktime_t deadline)
+{
+	s64 left = ktime_us_delta(deadline, ktime_get());
+
+	return left > 0 ? min_t(long, SIDECAR_LOOK_AGAIN, usecs_to_jiffies(left) + 1) : 1;
+}
 
 /* vector.c */
 int sidecar_response_set_up(struct sidecar_node *node);

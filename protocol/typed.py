@@ -28,6 +28,11 @@ from sidecar.protocol.fault import Fault
 from sidecar.protocol.requests import DATA_BYTES, MASK_64, Dialogue, Register, T, command_name, refusal
 from sidecar.protocol.runner import COMMAND_SECONDS, Runner
 
+# Looked up once: they stand in the path of every command.
+REQUEST_DATA, SEQUENCE, COMMAND = int(CommandPage.request_data), int(CommandPage.sequence), int(CommandPage.command)
+COMPLETED, HAS_ERROR = int(CommandPage.completed_sequence), int(CommandPage.has_error)
+U32, U64, COMPLETION = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<QQQ")
+
 
 @dataclass(frozen=True, slots=True)
 class Ticks:
@@ -217,12 +222,11 @@ class Turn:
         """Writes the request; the sequence number is the next one on this page."""
         if len(data) > DATA_BYTES:
             raise ValueError(f"the request has {len(data)} bytes, the page takes {DATA_BYTES}")
-        start = int(CommandPage.request_data)
-        self._memory[start : start + len(data)] = data
-        (last,) = struct.unpack_from("<Q", self._memory, int(CommandPage.sequence))
+        self._memory[REQUEST_DATA : REQUEST_DATA + len(data)] = data
+        (last,) = U64.unpack_from(self._memory, SEQUENCE)
         self.sequence = int(last) + 1 & MASK_64
-        struct.pack_into("<Q", self._memory, int(CommandPage.sequence), self.sequence)
-        struct.pack_into("<I", self._memory, int(CommandPage.command), command)
+        U64.pack_into(self._memory, SEQUENCE, self.sequence)
+        U32.pack_into(self._memory, COMMAND, command)
 
     def completed(self) -> bool:
         """Has the CPU named our sequence number?"""
@@ -237,9 +241,8 @@ class Turn:
                 raise CpuFaulted(cpu.numbers, fault)
             raise ProtocolError(f"{cpu.numbers} completed sequence {completed:#x}, expected {self.sequence:#x}")
         cpu._ticks = Ticks(*ticks)
-        start = int(CommandPage.request_data)
-        data = bytes(self._memory[start : start + DATA_BYTES])
-        if self._memory[int(CommandPage.has_error)]:
+        data = bytes(self._memory[REQUEST_DATA : REQUEST_DATA + DATA_BYTES])
+        if self._memory[HAS_ERROR]:
             raise SidecarCommandError(cpu.numbers, command_name(command), sentence(self._memory))
         if command in (SidecarCommand.GET_VP_REGISTERS, SidecarCommand.SET_VP_REGISTERS) and (why := refusal(data)):
             raise SidecarCommandError(cpu.numbers, command_name(command), why)
@@ -247,7 +250,7 @@ class Turn:
 
     def _completed(self) -> tuple[int, int, int]:
         """completed_sequence, start_tsc and end_tsc, which lie side by side."""
-        sequence, start, end = struct.unpack_from("<QQQ", self._memory, int(CommandPage.completed_sequence))
+        sequence, start, end = COMPLETION.unpack_from(self._memory, COMPLETED)
         return sequence, start, end
 
 

@@ -30,6 +30,7 @@ from sidecar.qemu.command_line import MEMORY_BYTES_PER_CPU, NODE_ALIGNMENT, Mach
 from sidecar.qemu.executable import find_qemu
 from sidecar.qemu.linux.agent_client import Guest, Result
 from sidecar.qemu.linux.cache import Tell, silent
+from sidecar.qemu.linux.console import Console
 from sidecar.qemu.linux.initramfs import initramfs
 from sidecar.qemu.linux.kernels import LinuxKernel
 from sidecar.qemu.linux.timeline import Stamp, timeline
@@ -50,8 +51,10 @@ AGENT_SECONDS = 60.0
 DRIVER_SECONDS = 60.0
 LOOK_SECONDS = 0.005
 
-COMMAND_LINE = ("console=ttyS0", "panic=-1")
-"""A panic ends the machine: QEMU is told not to reboot."""
+COMMAND_LINE = ("console=ttyS0", "panic=-1", "no_timer_check")
+"""A panic ends the machine: QEMU is told not to reboot. Linux counts timer interrupts for 40 ms early in its boot, and
+panics if there are too few, as on a host so busy that QEMU does not get to send them; under KVM it does not count.
+"""
 
 SIDECAR_WORD = "sidecar"
 """Words on the command line that begin so are the shim's."""
@@ -72,11 +75,12 @@ class LinuxSession:
     """One booted machine; `with` boots and ends it. Raises BootFailed, MachineDied, WaitedInVain, UserError.
 
     `found` is None where the sidecar is not used: in a baseline, or where the shim had the reason `fallback`.
-    `driver` is a .ko file, `copy_in` are files for /root. An `interactive` machine has a console at `machine.terminal`.
+    `driver` is a .ko file, `copy_in` are files for /root. An `interactive` machine has its console at `terminal`.
     """
 
     machine: Machine
     guest: Guest
+    terminal: Console | None
     found: Discovered | None
     timeline: tuple[Stamp, ...]
     user_space_seconds: float  # from QEMU's start, by the host's clock
@@ -118,6 +122,7 @@ class LinuxSession:
             started = time.monotonic()
             self.machine = stack.enter_context(Machine(spec, directory=self._directory, qemu=self.qemu))
             self.guest = Guest(self.machine)
+            self.terminal = Console(self.machine.terminal) if self.machine.terminal else None
             tsc = self._wait_user_space(started)
             self.found = discover(self.machine.ram) if self.uses_sidecar else None
             self.timeline = timeline(self.found, self.console, user_space=self.user_space_seconds, tsc=tsc)

@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 START_SECONDS = 60.0
 LAST_LINES = 12
+_PANIC = re.compile(r"Kernel panic - not syncing: [^\r\n]*")
 
 
 class MachineDied(Exception):
@@ -291,6 +292,8 @@ class Machine:
     def _death(self) -> MachineDied:
         status = self.process.wait(2)
         what = "QEMU no longer answers, but still runs" if status is None else f"QEMU ended with {_described(status)}"
+        if panic := _PANIC.search(self._text("console.log")):
+            what += f": {panic.group()}"
         parts = [what, f"command: {shlex.join(self.command)}"]
         for name in ("qemu.err", "console.log", "sidecar.log"):
             if lines := self._last_lines(name):

@@ -7,6 +7,7 @@ import time
 
 from sidecar.client.cli.frame import CPU_HELP, Commands, add_command, add_seconds, chosen, open_sidecar, show
 from sidecar.client.cpu import Cpu
+from sidecar.protocol.abi_check import AbiMismatch
 from sidecar.protocol.decode import Decoded
 from sidecar.protocol.errors import DriverError
 from sidecar.protocol.render import columns
@@ -36,6 +37,8 @@ def ping(cpu: Cpu, count: int, seconds: float) -> Decoded:
             cpu.none(seconds=seconds)
             took = (time.perf_counter() - started) * 1e6
             best = took if best is None else min(best, took)
+    except AbiMismatch:
+        raise  # no CPU is to blame
     except DriverError as wrong:
         error = str(wrong)
     return cpu.describe() | {

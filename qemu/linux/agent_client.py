@@ -14,13 +14,13 @@ killed and raises WaitedInVain. A guest that dies raises MachineDied with the co
 import base64
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sidecar.qemu.machine import Machine
 from sidecar.qemu.waiting import WaitedInVain
 
 RUN_SECONDS = 60.0
@@ -113,10 +113,19 @@ class GuestCommand:
         self._over.set()
 
 
+class AgentsMachine(Protocol):
+    """What the agent's host end needs of a machine; `qemu.machine.Machine` is one."""
+
+    @property
+    def relay(self) -> socket.socket: ...
+    def check(self) -> None: ...
+    def wait_exit(self, *, seconds: float) -> int: ...
+
+
 class Guest:
     """The guest's agent. One thread receives; every method may be called by any thread."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: AgentsMachine) -> None:
         self.machine = machine
         self._lock = threading.Lock()
         self._commands: dict[int, GuestCommand] = {}
@@ -197,7 +206,8 @@ class Guest:
     def loss(self, reason: str) -> GuestError:
         """The error to raise for a command that is lost. Raises MachineDied itself if the machine has ended."""
         if self._gone is not None:
-            self.machine.process.wait(KILL_SECONDS)
+            with contextlib.suppress(WaitedInVain):
+                self.machine.wait_exit(seconds=KILL_SECONDS)
         self.machine.check()
         return GuestError(reason)
 

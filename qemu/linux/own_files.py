@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import sidecar
+from sidecar import errors
 from sidecar.qemu.linux.cpio import Entry
 from sidecar.qemu.linux.python import compile_python
 from sidecar.qemu.linux.stamp import stamp_program
 
 GUEST = Path(__file__).resolve().parent / "guest"
-PACKAGE = Path(sidecar.__file__).parent
+PACKAGE = Path(errors.__file__).parent
 PARTS = ("__init__.py", "errors.py", "layout", "protocol", "client")
 ON_PATH = "usr/lib/python3/dist-packages"
 

@@ -58,7 +58,7 @@ def test_its_claim_is_revoked(session: Session) -> None:
 def test_the_others_answer(session: Session) -> None:
     for number in set(session.cpus) - {MISSING}:
         session.cpus[number].none()
-        assert session.driver.pages(number).diagnostic.boot.arrivals == 1
+        assert 1 <= session.driver.pages(number).diagnostic.boot.arrivals <= ATTEMPTS
 
 
 def test_it_is_turned_away_when_it_comes_late_and_can_be_given_to_the_sidecar(session: Session) -> None:
@@ -75,7 +75,7 @@ def test_it_is_turned_away_when_it_comes_late_and_can_be_given_to_the_sidecar(se
     session.driver.give_back(MISSING)
     session.cpus[MISSING].none()
     boot = session.driver.pages(MISSING).diagnostic.boot
-    assert (boot.arrivals, boot.linux_number, boot.apic_id) == (1, MISSING, APIC_ID)
+    assert (boot.linux_number, boot.apic_id) == (MISSING, APIC_ID)
 
 
 def test_a_machine_whose_only_sidecar_cpu_is_not_there(request: pytest.FixtureRequest) -> None:

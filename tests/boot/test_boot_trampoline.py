@@ -127,7 +127,8 @@ def test_a_cpu_that_was_turned_away_can_be_given_to_the_sidecar(session: Session
     assert session.driver.status(2) == CpuStatus.IDLE
     session.driver.run(2)
     boot = session.driver.pages(2).diagnostic.boot
-    assert (boot.arrivals, boot.linux_number, boot.apic_id) == (1, 2, 2)
+    assert boot.arrivals >= 1
+    assert (boot.linux_number, boot.apic_id) == (2, 2)
     session.driver.remove(2)
     send_startup(session, [session.found.cpu(2)])
     wait_turned_away(session, 2)

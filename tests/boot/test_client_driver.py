@@ -153,8 +153,10 @@ def test_another_abi_on_a_command_page(session: LinuxSession) -> None:
     finally:
         field[:] = abi_hash().to_bytes(8, "little")
     assert said.status == 2
-    assert f"the command page of CPU 1 (APIC id 0x1, node 0, index 1) has ABI version 1, hash {abi_hash() ^ 1:#018x}; " \
-           f"these tools have version 1, hash {abi_hash():#018x}" in said.error
+    assert said.error.startswith(
+        f"sidecarctl: the command page of CPU 1 (APIC id 0x1, node 0, index 1) has ABI version 1, hash "
+        f"{abi_hash() ^ 1:#018x}; these tools have version 1, hash {abi_hash():#018x}"
+    )
     assert ctl(session, "ping", "1").status == 0
 
 

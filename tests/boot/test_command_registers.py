@@ -10,8 +10,9 @@ from hypothesis import strategies
 
 from sidecar.layout import MAX_REGISTERS, VP_REGISTERS, GetSetVpRegisterRequest, HvRegisterAssoc, HvStatus, RaiseKind
 from sidecar.layout.command import VpRegister
-from sidecar.protocol.commands import Cpu, register_request
+from sidecar.protocol.commands import Cpu
 from sidecar.protocol.errors import SidecarCommandError
+from sidecar.protocol.requests import register_request
 from sidecar.qemu.session import Session
 from tests.support import cpus
 from tests.support.register_model import GET, NUMBERS, READ_ONLY, SET, TABLE, WRITABLE, Pairs, RegisterModel

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.layout import CpuStatus, RaiseKind, SidecarCommand
-from sidecar.protocol.commands import Cpu, raise_request, register_request
+from sidecar.protocol.commands import Cpu
 from sidecar.protocol.errors import CommandTimeout, CpuBusy, NothingRuns
+from sidecar.protocol.requests import raise_request, register_request
 from sidecar.protocol.scan import Finished
 from sidecar.protocol.slot import DriverState
 from sidecar.qemu.session import Session

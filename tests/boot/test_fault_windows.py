@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import window_checks
 
-EVERY = 5
+EVERY = 3
 
 
 @pytest.mark.parametrize("check", window_checks.CHECKS, ids=lambda check: check.__name__)

@@ -39,6 +39,10 @@ def test_a_register_request_that_changes(plain: Session, choices: list[malformed
     malformed_races.check_registers(plain, plain.cpus[1], choices)
 
 
+def test_values_that_flicker_between_good_and_bad(plain: Session) -> None:
+    malformed_races.check_flickering_values(plain, plain.cpus[1])
+
+
 @hypothesis.settings(max_examples=30)
 @hypothesis.given(choices=malformed_races.pages)
 def test_a_command_page_that_changes(plain: Session, choices: list[malformed.Page]) -> None:
@@ -59,8 +63,9 @@ def test_a_status_that_changes(machine: Session, choices: list[int], busy: bool)
 
 def test_run_and_stop_flicker(machine: Session) -> None:
     """The CPU executes command after command, and is itself again when that is over."""
-    choices = [CpuStatus.IDLE, CpuStatus.RUN, CpuStatus.STOP, CpuStatus.IDLE]
-    malformed_races.check_status(machine, machine.cpus[1], choices, busy=False)
+    for _ in range(20):
+        choices = [CpuStatus.IDLE, CpuStatus.RUN, CpuStatus.STOP, CpuStatus.IDLE]
+        malformed_races.check_status(machine, machine.cpus[1], choices, busy=False)
 
 
 @hypothesis.settings(max_examples=20)

@@ -10,7 +10,7 @@ from sidecar.layout import CpuStatus, RaiseKind, SidecarCommand
 from sidecar.protocol.commands import Cpu, raise_request
 from sidecar.protocol.errors import CpuFaulted, NothingRuns
 from sidecar.qemu.session import Session
-from tests.support.booted import send_startup, wait_parked
+from tests.support.booted import most_arrivals, send_startup, wait_parked
 
 ROUNDS = 250
 STRIKES = 20_000
@@ -19,7 +19,7 @@ STRIKES = 20_000
 def come_and_go(cpu: Cpu) -> None:
     """Every way out of the sidecar and back, in random order."""
     choice = random.Random(cpu.number)
-    arrivals = int(cpu.pages.diagnostic.boot.arrivals)
+    arrivals, ordered = int(cpu.pages.diagnostic.boot.arrivals), int(cpu.pages.privileged.restart_count)
     for turn in range(1, ROUNDS + 1):
         way = choice.choice(("remove", "restart", "restart a run", "fault"))
         if way == "remove":
@@ -37,7 +37,7 @@ def come_and_go(cpu: Cpu) -> None:
             cpu.restart()
         cpu.none()
         assert cpu.status == CpuStatus.IDLE
-        assert cpu.pages.diagnostic.boot.arrivals == arrivals + turn
+        assert turn <= cpu.pages.diagnostic.boot.arrivals - arrivals <= cpu.pages.privileged.restart_count - ordered
 
 
 def test_all_cpus_but_one_come_and_go(run_directory: Path) -> None:
@@ -49,7 +49,7 @@ def test_all_cpus_but_one_come_and_go(run_directory: Path) -> None:
                 stays.none()
             for one in busy:
                 one.result()
-        assert stays.pages.diagnostic.boot.arrivals == 1
+        assert stays.pages.diagnostic.boot.arrivals <= most_arrivals(session)
 
 
 def test_startups_that_nobody_asked_for(run_directory: Path) -> None:

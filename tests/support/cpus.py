@@ -12,9 +12,10 @@ from sidecar.builder import image
 from sidecar.builder.asm import Linked, LinkedLine
 from sidecar.layout import IMAGE_VA, REQUEST_VECTOR, CommandPage, CpuStatus, RaiseKind, SidecarCommand
 from sidecar.layout.x86 import Icr
-from sidecar.protocol.commands import Cpu, Run, raise_request
+from sidecar.protocol.commands import Cpu, Run
 from sidecar.protocol.errors import CpuFaulted
 from sidecar.protocol.fault import Fault
+from sidecar.protocol.requests import raise_request
 from sidecar.protocol.slot import DriverState
 from sidecar.qemu.session import Session
 from sidecar.qemu.waiting import wait_until
@@ -191,18 +192,20 @@ def offset(address: int) -> int:
 
 def line_at(rip: int) -> LinkedLine:
     """The kernel's line with the instruction at an address of a running CPU."""
-    return _line(rip, lambda line, at: line.vaddr == at)
+    line = _find(lambda line: line.vaddr == offset(rip))
+    assert line is not None, f"no instruction of the kernel begins at {rip:#x}"
+    return line
 
 
 def line_before(rip: int) -> LinkedLine:
     """The line whose instruction ends there: what a trap has executed."""
-    return _line(rip, lambda line, at: line.vaddr + line.size == at)
+    line = _find(lambda line: line.vaddr + line.size == offset(rip))
+    assert line is not None, f"no instruction of the kernel ends at {rip:#x}"
+    return line
 
 
-def _line(rip: int, fits: Callable[[LinkedLine, int], bool]) -> LinkedLine:
-    found = [line for line in kernel_code().lines if line.is_instruction and fits(line, offset(rip))]
-    assert found, f"no instruction of the kernel at {rip:#x}"
-    return found[0]
+def _find(fits: Callable[[LinkedLine], bool]) -> LinkedLine | None:
+    return next((line for line in kernel_code().lines if line.is_instruction and fits(line)), None)
 
 
 def instruction(line: LinkedLine) -> str:
@@ -221,7 +224,8 @@ def assert_halted_in(session: Session, cpu: Cpu, routine: str) -> None:
 
     def halted() -> bool:
         seen = session.machine.registers(cpu.number)
-        return seen.halted and line_before(seen.rip).routine == routine
+        line = _find(lambda line: line.vaddr + line.size == offset(seen.rip))
+        return seen.halted and line is not None and line.routine == routine
 
     wait_until(halted, seconds=SECONDS, what=f"{cpu} to halt in {routine}")
 

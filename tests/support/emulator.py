@@ -69,7 +69,8 @@ class Emulator:
     """One image on one CPU in 64-bit mode, without paging.
 
     base: where a relocatable image lies; memory: further readable and writable pages; stops: labels at which a call
-    ends. `console` is what was written to the first serial port since the last reset.
+    ends. `console` is what was written to the first serial port since the last reset; `cpuid` what CPUID gives as
+    eax, ebx, ecx, edx by leaf, else zeros.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Emulator:
         self._cpu: Any = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._memory = memory
         self._output = bytearray()
+        self.cpuid: dict[int, tuple[int, int, int, int]] = {}
         self._stop = ""
         self._stops = {self.at(label): label for label in stops}
         segments = ELFFile(io.BytesIO(image.elf)).iter_segments()
@@ -112,6 +114,7 @@ class Emulator:
         for hook, instruction in (
             (self._write_port, x86_const.UC_X86_INS_OUT),
             (self._read_port, x86_const.UC_X86_INS_IN),
+            (self._answer_cpuid, x86_const.UC_X86_INS_CPUID),
         ):
             self._cpu.hook_add(unicorn.UC_HOOK_INSN, hook, None, 1, 0, instruction)
 
@@ -125,6 +128,12 @@ class Emulator:
 
     def _read_port(self, cpu: Any, port: int, size: int, data: Any) -> int:
         return Uart.STATUS_TRANSMIT_EMPTY
+
+    def _answer_cpuid(self, cpu: Any, data: Any) -> bool:
+        answer = self.cpuid.get(cpu.reg_read(_NUMBERS["rax"]) & 0xFFFFFFFF, (0, 0, 0, 0))
+        for name, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
+            cpu.reg_write(_NUMBERS[name], value)
+        return True  # instead of the emulator's own answer
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
@@ -155,6 +164,7 @@ class Emulator:
         for pages in (STACK, *self._memory):
             self._cpu.mem_write(pages.start, bytes(len(pages)))
         self._output.clear()
+        self.cpuid.clear()
 
     def changed(self) -> set[str]:
         """The labels of all bytes of the image that are not as they were loaded."""

@@ -1,5 +1,6 @@
-"""A Linux guest for the tests of the client: booted with the driver at hand, commanded by sidecarctl and by programs."""
+"""A Linux guest for the tests of the client: booted with the driver at hand, used by sidecarctl and by programs."""
 
+import fcntl
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).resolve().parent / "in_guest"
 SECONDS = 60.0
 
-COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|general protection|rcu.*stall|lockdep", re.IGNORECASE)
+COMPLAINT = re.compile(r"WARNING:|BUG:|Oops:|Call Trace|general protection fault|rcu.*stall|lockdep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,11 @@ class Said:
 def guest(directory: Path, *, smp: int, which: Which = "stable", append: str = "", numa: int = 1) -> LinuxSession:
     """A machine to be booted by `with`, in which RAISE raises faults; the driver is not loaded yet."""
     kernel = kernel_package(which)
-    driver = build_module(kernel, source=ROOT / "driver", output=ROOT / "build" / f"driver-{kernel.version}")
+    output = ROOT / "build" / f"driver-{kernel.version}"
+    output.parent.mkdir(exist_ok=True)
+    with open(f"{output}.lock", "w") as lock:  # one test run builds at a time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        driver = build_module(kernel, source=ROOT / "driver", output=output)
     return LinuxSession(
         kernel=kernel, smp=smp, numa=numa, driver=driver, append=f"sidecar.tests {append}", directory=directory
     )

@@ -26,8 +26,9 @@ from sidecar.layout import (
     SidecarCommand,
 )
 from sidecar.layout.x86 import EXCEPTION_VECTORS, Icr, Vector
-from sidecar.protocol.commands import Cpu, raise_request
+from sidecar.protocol.commands import Cpu
 from sidecar.protocol.errors import CpuFaulted, SidecarCommandError
+from sidecar.protocol.requests import raise_request
 from sidecar.protocol.waiting import poll
 from sidecar.qemu.session import Session
 from sidecar.qemu.waiting import wait_until

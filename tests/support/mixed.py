@@ -14,9 +14,10 @@ from functools import partial
 import pytest
 
 from sidecar.layout import MAX_REGISTERS, ControlPage, CpuStatus, HvStatus, RaiseKind, SidecarCommand
-from sidecar.protocol.commands import Cpu, Run, raise_request, register_request
+from sidecar.protocol.commands import Cpu, Run
 from sidecar.protocol.driver import PageDriver
 from sidecar.protocol.errors import SidecarCommandError
+from sidecar.protocol.requests import raise_request, register_request
 from sidecar.protocol.slot import Node
 from sidecar.qemu.session import Session
 from tests.support import cpus

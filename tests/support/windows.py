@@ -29,10 +29,10 @@ class Windows:
         self.session, self.gdb, self.cpu = session, gdb, cpu
         gdb.resume()
 
-    def stop_at(self, address: int, action: Action, over: Callable[[], bool]) -> bool:
-        """Stops the machine when the CPU gets to `address` because of `action`; False if it is `over` without that.
+    def stop_at(self, address: int, action: Action) -> bool:
+        """Stops the machine when the CPU gets to `address` because of `action`; False if it does not.
 
-        The action runs in a thread of its own until `let_go`.
+        The action runs in a thread of its own until `let_go`; it ends when the CPU's status says so.
         """
         self.gdb.interrupt()
         self.gdb.break_at(address)
@@ -40,8 +40,7 @@ class Windows:
         self._action = threading.Thread(target=action)
         self._action.start()
         while not self.gdb.has_stopped(seconds=LOOK_SECONDS):
-            if over():
-                self._action.join()
+            if not self._action.is_alive() and self.session.machine.registers(self.cpu.number).halted:
                 self.gdb.interrupt()
                 self.gdb.clear(address)
                 self.gdb.resume()

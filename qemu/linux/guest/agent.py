@@ -33,7 +33,7 @@ Message = dict[str, Any]
 
 
 class Port:
-    """The serial port: whole lines in, whole lines out."""
+    """The serial port: whole lines in, whole lines out. Raises EOFError when it is hung up."""
 
     def __init__(self, path: str) -> None:
         self.file = os.open(path, os.O_RDWR | os.O_NOCTTY)
@@ -50,7 +50,10 @@ class Port:
 
     def receive(self) -> list[Message]:
         """The messages that are complete by now."""
-        *lines, self._rest = (self._rest + os.read(self.file, 65536)).split(b"\n")
+        data = os.read(self.file, 65536)
+        if not data:
+            raise EOFError("the port is hung up")
+        *lines, self._rest = (self._rest + data).split(b"\n")
         return [json.loads(line) for line in lines if line]
 
 

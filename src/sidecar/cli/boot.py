@@ -21,8 +21,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "boot",
         help="boot a machine and show its CPUs",
-        description="Boots a machine with Linux beside the sidecar, prints its nodes, CPUs and times, and sends NONE to "
-        "each sidecar CPU. The exit status is 0 if all of them answered, also where the shim fell back for a good "
+        description="Boots a machine with Linux beside the sidecar, prints its nodes, CPUs and times, and sends NONE "
+        "to each sidecar CPU. The exit status is 0 if all of them answered, also where the shim fell back for a good "
         "reason and there are none; else 1.",
     )
     parser.add_argument("--no-linux", action="store_true", help="boot shim and sidecar alone, driven from the host")

@@ -1,5 +1,6 @@
 """Two processes, one CPU: who is refused what, and when a claim ends. Prints what happened as JSON."""
 
+import fcntl
 import json
 import mmap
 import os
@@ -39,15 +40,15 @@ def refusal(work: Callable[[], object]) -> str:
 
 
 def holds() -> None:
-    global held
-    held = Sidecar.open("driver")
-    held.cpu(1).claim()
-    held.cpu(1).set_registers({"HvX64RegisterDr0": 1})
+    held.append(Sidecar.open("driver"))
+    cpu = held[0].cpu(1)
+    cpu.claim()
+    cpu.set_registers({"HvX64RegisterDr0": 1})
 
 
 def spins() -> None:
     holds()
-    held.cpu(1).start(SidecarCommand.RAISE, raise_request(RaiseKind.WAIT_FOR_STOP))
+    held[0].cpu(1).start(SidecarCommand.RAISE, raise_request(RaiseKind.WAIT_FOR_STOP))
 
 
 def touches_after_release() -> int:
@@ -55,8 +56,6 @@ def touches_after_release() -> int:
     child = os.fork()
     if child == 0:
         with open("/dev/sidecar0", "r+b", buffering=0) as file:
-            import fcntl
-
             fcntl.ioctl(file, Ioctl.CLAIM, 1)
             pages = mmap.mmap(file.fileno(), SHARED_BYTES, offset=SHARED_BYTES)
             struct.unpack_from("<I", pages, 0)
@@ -72,7 +71,9 @@ def foreign_page() -> None:
         mmap.mmap(file.fileno(), SHARED_BYTES, offset=SHARED_BYTES)
 
 
-held: Sidecar
+held: list[Sidecar] = []
+"""In a child: what it keeps open."""
+
 result: dict[str, object] = {}
 child, tell = in_child(holds)
 with Sidecar.open("driver") as sidecar:

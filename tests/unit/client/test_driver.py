@@ -1,7 +1,9 @@
 """Commanding through device files, against a simulated driver: claims, errors in words, threads, event loops."""
 
 import asyncio
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -106,7 +108,7 @@ def test_the_sidecars_sentence(sidecar: Sidecar) -> None:
     assert caught.value.sentence == UNKNOWN_COMMAND
 
 
-@pytest.mark.parametrize("seconds", [10.0, 5.0])
+@pytest.mark.parametrize("seconds", [10.0, 3.0])
 def test_a_fault_comes_with_its_record(sidecar: Sidecar, seconds: float) -> None:
     """By RUN, and by START and a wait."""
     cpu = sidecar.cpu(1)
@@ -156,6 +158,18 @@ def test_a_driver_whose_nodes_are_others(guest: Guest) -> None:
 def test_without_a_driver_the_remedy_is_named(guest: Guest, tmp_path: Path) -> None:
     with pytest.raises(NoDriver, match=r"the sidecar's driver is not there: .*sidecar0 cannot be opened .*modprobe"):
         DriverAttachment.open(guest.linux, tmp_path)
+
+
+def test_a_wait_that_is_interrupted_ends_the_command(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that obeys STOP, and one that does not."""
+    monkeypatch.setattr("sidecar.client.device_runner.STOP_SECONDS", 0.2)
+    cpu = sidecar.cpu(1)
+    for kind in (RaiseKind.WAIT_FOR_STOP, RaiseKind.SPIN):
+        timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            cpu.raise_fault(kind, seconds=3.0)
+        cpu.none()
 
 
 # --- runs ---

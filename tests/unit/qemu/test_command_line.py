@@ -125,3 +125,16 @@ def test_machines_that_cannot_be(kernel: Path, spec: dict[str, Any], message: st
     with pytest.raises(BadMachine) as caught:
         MachineSpec(**{"accelerator": TCG, "kernel": kernel, **spec})
     assert str(caught.value) == message
+
+
+def test_a_machine_for_linux_has_an_iommu(kernel: Path) -> None:
+    command = arguments(MachineSpec(accelerator=TCG, kernel=kernel, iommu=True))
+    assert values("-machine", command) == ["q35,smm=off,kernel-irqchip=split,memory-backend=ram0"]
+    assert "intel-iommu,intremap=on,eim=on" in values("-device", command)
+
+
+def test_the_console_of_an_interactive_machine_is_a_socket_and_a_file(kernel: Path) -> None:
+    wiring = Wiring(console=Path("a,b"), sidecar_log=Path("log"), relay=7, qmp=9, memory=(20,), terminal=11)
+    command = command_line(Path("qemu"), MachineSpec(accelerator=TCG, kernel=kernel, interactive=True), wiring)
+    assert values("-chardev", command)[0] == "socket,id=console,fd=11,logfile=a,,b"
+    assert values("-serial", command)[0] == "chardev:console"

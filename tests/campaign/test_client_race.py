@@ -1,0 +1,31 @@
+"""A million commands from threads, event loops, processes and killed clients, on both kernels."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.qemu.linux.kernels import WHICH, Which
+from tests.support.client_race import answered, race
+from tests.support.linux_client import allow_no_module, guest
+
+CPUS = range(1, 8)
+SECONDS = 3400.0
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("which", WHICH)
+def test_with_the_driver(which: Which, run_directory: Path) -> None:
+    commands = 500_000
+    with guest(run_directory, smp=len(CPUS) + 1, which=which) as session:
+        session.load_driver()
+        result = race(session, "driver", commands=commands, seconds=SECONDS, kill_every=2.0, cpus=CPUS)
+        assert answered(result) >= commands * 0.99
+
+
+@pytest.mark.timeout(3600)
+def test_without_a_driver(run_directory: Path) -> None:
+    commands = 100_000
+    with guest(run_directory, smp=len(CPUS) + 1) as session:
+        allow_no_module(session)
+        result = race(session, "no-module", commands=commands, seconds=SECONDS, kill_every=0, cpus=CPUS)
+        assert answered(result) >= commands - len(CPUS)
