@@ -28,14 +28,17 @@ static bool may_take(const struct sidecar_cpu *cpu)
 	       state != SIDECAR_STOPPING;
 }
 
-/* Waits until nothing runs and makes the CPU SYNC. 0, 1 if it is Linux's already, or -EBUSY. */
+/*
+ * Waits until nothing runs and makes the CPU SYNC. 0, 1 if it is Linux's already, or -EAGAIN;
+ * not -EBUSY, upon which newer kernels try five times more.
+ */
 static int take(struct sidecar_cpu *cpu, enum sidecar_state *before)
 {
 	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
 	unsigned long flags;
-	int result = -EBUSY;
+	int result = -EAGAIN;
 
-	while (sidecar_wait_until(cpu->wait, may_take(cpu), deadline) && result == -EBUSY) {
+	while (sidecar_wait_until(cpu->wait, may_take(cpu), deadline) && result == -EAGAIN) {
 		spin_lock_irqsave(&cpu->node->lock, flags);
 		*before = cpu->state;
 		if (cpu->state == SIDECAR_REMOVED) {
@@ -46,7 +49,7 @@ static int take(struct sidecar_cpu *cpu, enum sidecar_state *before)
 									    SIDECAR_SYNC);
 		}
 		spin_unlock_irqrestore(&cpu->node->lock, flags);
-		if (result == -EBUSY && !ktime_before(ktime_get(), deadline))
+		if (result == -EAGAIN && !ktime_before(ktime_get(), deadline))
 			break;
 	}
 	return result;
@@ -98,7 +101,7 @@ static int prepare(unsigned int number)
 	if (!cpu || cpu->linux_only)
 		return 0;
 	err = take(cpu, &before);
-	if (err == -EBUSY)
+	if (err == -EAGAIN)
 		sidecar_cpu_err(cpu, "Linux cannot have it: it is still busy after %u ms (%s)",
 				sidecar_timeout_ms, sidecar_state_name(READ_ONCE(cpu->state)));
 	if (err)

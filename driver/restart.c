@@ -104,9 +104,9 @@ bool sidecar_bring_up(struct sidecar_cpu *cpu)
 void sidecar_time_out(struct sidecar_cpu *cpu, const char *what)
 {
 	cpu->timeouts++;
-	sidecar_cpu_err(cpu, "did not end %s within %u ms, its status is %s, its last command %llu: restarting it",
+	sidecar_cpu_err(cpu, "did not end %s within %u ms, its status is %s, its last command %#x: restarting it",
 			what, sidecar_timeout_ms, sidecar_status_name(sidecar_status(cpu)),
-			READ_ONCE(cpu->diagnostic->counters.commands));
+			cpu->last_command);
 	if (sidecar_bring_up(cpu))
 		sidecar_cpu_info(cpu, "was restarted");
 }

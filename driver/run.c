@@ -17,6 +17,8 @@
 /* The CPU is told to run what is in its command page; the file holds it from now on. */
 static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sidecar_state state)
 {
+	/* For a message alone: user space may change it at any time. */
+	u32 command = READ_ONCE(cpu->command->command);
 	u8 found = SIDECAR_CPU_STATUS_IDLE;
 	unsigned long flags;
 	int err;
@@ -27,6 +29,7 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 		found = sidecar_move(cpu, SIDECAR_CPU_STATUS_IDLE, SIDECAR_CPU_STATUS_RUN);
 		if (found == SIDECAR_CPU_STATUS_IDLE) {
 			cpu->owner = file;
+			cpu->last_command = command;
 			WRITE_ONCE(cpu->state, state);
 		} else {
 			err = -EIO;

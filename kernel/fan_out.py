@@ -25,6 +25,10 @@ def start_cpu() -> str:
             mov     edx, esi
             mov     eax, Icr.INIT
             wrmsr
+
+    send_startup:                                   # esi as above
+            mov     ecx, Msr.X2APIC_ICR
+            mov     edx, esi
             mov     eax, dword ptr [rip + startup_command]
             wrmsr
             ret
@@ -146,7 +150,11 @@ def wait_for_all() -> str:
     .again: call    next_starting
             test    rax, rax
             je      .attempt
-            call    start_cpu
+            cmp     r13d, 1
+            je      .init
+            call    send_startup                    # first SIPI alone: a CPU that is on its way ignores it
+            jmp     .again
+    .init:  call    start_cpu
             jmp     .again
     .revoke:
             call    first_starting

@@ -147,6 +147,8 @@ SratLocalX2Apic = Layout(
 )
 
 MADT_ENTRIES_OFFSET = 44
+FADT_PM_TIMER_BLOCK = 76
+"""Offset of PM_TMR_BLK in the FADT: the timer's I/O port. Ref: ACPI 5.2.9."""
 SRAT_ENTRIES_OFFSET = 48
 
 SDCR_REVISION = 1
@@ -206,6 +208,7 @@ def signature(text: str) -> int:
 RSDP_SIGNATURE = signature("RSD PTR ")
 MADT_SIGNATURE = signature("APIC")
 SRAT_SIGNATURE = signature("SRAT")
+FADT_SIGNATURE = signature("FACP")
 XSDT_SIGNATURE = signature("XSDT")
 SDCR_SIGNATURE = signature("SDCR")
 OEM_ID_LOW = signature("SIDE")

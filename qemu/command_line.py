@@ -67,6 +67,8 @@ class MachineSpec:
         for name, file in (("kernel", self.kernel), ("initrd", self.initrd)):
             if file is not None and not file.is_file():
                 raise BadMachine(f"the {name} {file} is not a file")
+        if self.qmp_socket is not None:
+            _check_new_socket(self.qmp_socket)
 
     @property
     def total_bytes(self) -> int:
@@ -95,6 +97,14 @@ class Wiring:
     memory: tuple[int, ...]  # one file per NUMA node, of the node's size
     terminal: int | None = None  # a connected stream socket for the console of an interactive machine
 
+
+
+def _check_new_socket(path: Path) -> None:
+    """QEMU makes the socket, and it is removed afterwards: nothing else may be there. Raises BadMachine."""
+    if not path.parent.is_dir():
+        raise BadMachine(f"the QMP socket {path} cannot be made: {path.parent} is not a directory")
+    if path.exists() and not path.is_socket():
+        raise BadMachine(f"the QMP socket {path} cannot be made: something else of this name is there")
 
 def default_memory_bytes(smp: int, numa: int = 1) -> int:
     """512 MiB and one more per CPU, rounded up so that every NUMA node gets the same."""
@@ -130,8 +140,7 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
     yield from ("-smp", str(spec.smp), "-m", f"size={spec.total_bytes // MIB}M")
     if spec.iommu:
         yield from ("-device", "intel-iommu,intremap=on,eim=on")
-    if spec.paused:
-        yield "-S"
+    yield "-S"  # Machine lets the CPUs run once it watches them
 
 
 def _memory(spec: MachineSpec, files: tuple[int, ...]) -> Iterator[str]:

@@ -176,13 +176,11 @@ class LinuxSession:
         """The machine, with the files that QEMU loads written where it finds them."""
         where = self._directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-images-")))
         where.mkdir(parents=True, exist_ok=True)
-        if self._qmp_socket is not None:
-            stack.callback(self._qmp_socket.unlink, missing_ok=True)
         archive = initramfs(
             self.kernel, guest=guest_root(tell=self._tell), driver=self.driver, copy_in=self._copy_in, tell=self._tell
         )
         kernel, initrd, append = self._payload(where, archive)
-        return MachineSpec(
+        spec = MachineSpec(
             accelerator=self.accelerator,
             kernel=kernel,
             initrd=initrd,
@@ -195,6 +193,9 @@ class LinuxSession:
             qmp_socket=self._qmp_socket,
             extra=self._extra,
         )
+        if self._qmp_socket is not None:
+            stack.callback(self._qmp_socket.unlink, missing_ok=True)
+        return spec
 
     def _payload(self, where: Path, archive: bytes) -> tuple[Path, Path, str]:
         """What QEMU gets as -kernel, -initrd and -append."""

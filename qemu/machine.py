@@ -114,6 +114,8 @@ class Machine:
         except MonitorLost as error:
             raise self._death() from error
         self.ram.refresh()  # so that RAM can still be read when QEMU has died
+        if not self.spec.paused:
+            self.cont()
 
     def _end(self, error: BaseException | None) -> None:
         self._owned.close()

@@ -134,12 +134,10 @@ class Session:
         """The machine, with its two images written where QEMU finds them."""
         where = self._directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecar-images-")))
         where.mkdir(parents=True, exist_ok=True)
-        if self._qmp_socket is not None:
-            stack.callback(self._qmp_socket.unlink, missing_ok=True)
         shim, bundle = where / "shim.elf", where / "bundle.bin"
         shim.write_bytes(image.shim().elf)
         bundle.write_bytes(image.bundle({BundleKind.SIDECAR: image.kernel().elf}))
-        return MachineSpec(
+        spec = MachineSpec(
             accelerator=self.accelerator,
             kernel=shim,
             initrd=bundle,
@@ -150,6 +148,9 @@ class Session:
             qmp_socket=self._qmp_socket,
             extra=self._extra,
         )
+        if self._qmp_socket is not None:
+            stack.callback(self._qmp_socket.unlink, missing_ok=True)
+        return spec
 
     def _wait_ready(self) -> FellBack | None:
         """Until the relay is ready, which a byte says, or the shim says otherwise, by a line. Raises BootFailed."""

@@ -14,9 +14,6 @@ class Port(IntEnum):
     COM3 = 0x3E8
     PIC_MASTER_MASK = 0x21
     PIC_SLAVE_MASK = 0xA1
-    PIT_CHANNEL2 = 0x42
-    PIT_COMMAND = 0x43
-    SYSTEM_CONTROL_B = 0x61
     DEBUG_EXIT = 0xF4
     RESET_CONTROL = 0xCF9
 

@@ -50,15 +50,32 @@ def find_linux() -> str:
             lea     rsi, [rip + text_linux_32]
             test    word ptr [rbx + SetupHeader.xloadflags], LinuxBoot.XLF_KERNEL_64
             je      fatal
-            mov     rax, qword ptr [rbx + SetupHeader.pref_address]
-            mov     qword ptr [rip + linux_load_pa], rax
+            mov     rdx, qword ptr [rax + BundlePart.size]
+            movzx   ecx, byte ptr [rbx + SetupHeader.setup_sects]
+            inc     ecx
+            shl     ecx, 9                          # LinuxBoot.SECTOR_BYTES
+            lea     rsi, [rip + text_linux_setup]
+            cmp     rdx, rcx
+            jbe     fatal
+            sub     rdx, rcx
             mov     ecx, dword ptr [rbx + SetupHeader.init_size]
-            add     rcx, rax
+            lea     rsi, [rip + text_linux_size]
+            cmp     rdx, rcx
+            ja      fatal
+            mov     rdx, qword ptr [rbx + SetupHeader.pref_address]
+            mov     qword ptr [rip + linux_load_pa], rdx
+            lea     rsi, [rip + text_linux_memory]
+            add     rcx, rdx
+            jb      fatal
             mov     qword ptr [rip + linux_load_end], rcx
     .none:  ret
             .section .rodata{texts}
     text_linux_short:
             .asciz  "fatal: bundle: the Linux image has %u bytes, expected at least %u"
+    text_linux_setup:
+            .asciz  "fatal: bundle: the Linux image has %u bytes, its setup code alone %u: truncated?"
+    text_linux_size:
+            .asciz  "fatal: bundle: the Linux image has %u bytes to load, more than its init_size %u"
     text_linux_32:
             .asciz  "fatal: bundle: the Linux image has no 64-bit entry"
             .section .bss

@@ -1,67 +1,70 @@
-"""The TSC's frequency, measured against the PIT. Ref: Intel 8254 data sheet; ICH9 data sheet, 13.7.3 (port 0x61)."""
+"""The TSC's frequency, measured against the ACPI power-management timer.
 
-PIT_HZ = 1_193_182
-MEASURED_MS = 4
-ROUNDS = 3
-"""A measurement includes whatever delays the CPU, so it is never too short; the shortest is the best."""
+The ratio of two readings of both clocks: a delay between the readings does not falsify it, as it would a countdown.
+Runs on the boot CPU. Ref: ACPI 6.5, 4.8.2.1 (power management timer), 5.2.9 (FADT).
+"""
 
-POLLS = 100_000_000
-"""Then there is no PIT, and waits are made long by assuming a fast TSC."""
+PM_TIMER_HZ = 3_579_545
+PM_TIMER_MASK = 0xFFFFFF
+"""Older timers count 24 bits, 4.7 s; nothing here takes so long."""
+
+MEASURED_TICKS = PM_TIMER_HZ * 8 // 1000
+SAMPLES = 16
+POLLS = 10_000_000
+"""Then the timer does not count, and waits are made long by assuming a fast TSC."""
 
 ASSUMED_KHZ = 4_000_000
 
 
 def calibrate_tsc() -> str:
-    """Count TSC ticks while channel 2 of the PIT counts down, several times.
+    """Read both clocks, wait until the timer has counted 8 ms, read both again.
 
-    In: nothing. Out: tsc_khz. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: as say.
+    In: ACPI found. Out: tsc_khz. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: as say.
     """
-    count = PIT_HZ * MEASURED_MS // 1000
     return f"""
     calibrate_tsc:
-            mov     r9, -1                          # fewest ticks
-            mov     r10d, {ROUNDS}
-            in      al, Port.SYSTEM_CONTROL_B
-            and     al, 0xfd                        # speaker off,
-            or      al, 1                           # gate on
-            out     Port.SYSTEM_CONTROL_B, al
-    .round: rdtsc                                   # before the count begins
-            shl     rdx, 32
-            or      rax, rdx
-            mov     r8, rax
-            mov     al, 0xb0                        # channel 2, both bytes, mode 0
-            out     Port.PIT_COMMAND, al
-            mov     al, {count & 0xFF}
-            out     Port.PIT_CHANNEL2, al
-            mov     al, {count >> 8}
-            out     Port.PIT_CHANNEL2, al
-            mov     ecx, {POLLS}
-    .wait:  in      al, Port.SYSTEM_CONTROL_B
-            test    al, 0x20                        # output of channel 2: counted down
-            jne     .over
-            dec     ecx
+            push    rbx
+            push    rbp
+            mov     esi, FADT_SIGNATURE
+            call    find_table
+            test    rax, rax
+            je      .none
+            mov     ebx, dword ptr [rax + FADT_PM_TIMER_BLOCK]
+            test    ebx, ebx
+            je      .none
+            call    read_clocks
+            mov     rbp, r8                         # TSC,
+            mov     r11d, r9d                       # timer
+            mov     edi, {POLLS}
+    .wait:  mov     edx, ebx
+            in      eax, dx
+            sub     eax, r11d
+            and     eax, {PM_TIMER_MASK:#x}
+            cmp     eax, {MEASURED_TICKS}
+            jae     .over
+            dec     edi
             jne     .wait
-            mov     dword ptr [rip + tsc_khz], {ASSUMED_KHZ}
-            lea     rsi, [rip + text_no_pit]
+    .none:  mov     dword ptr [rip + tsc_khz], {ASSUMED_KHZ}
+            lea     rsi, [rip + text_no_timer]
             mov     edx, {ASSUMED_KHZ}
-            jmp     say
-    .over:  rdtsc
-            shl     rdx, 32
-            or      rax, rdx
-            sub     rax, r8
-            cmp     rax, r9
-            cmovb   r9, rax
-            dec     r10d
-            jne     .round
-            mov     rax, r9
-            xor     edx, edx
-            mov     ecx, {MEASURED_MS}
+            call    say
+            jmp     .done
+    .over:  call    read_clocks
+            sub     r9d, r11d
+            and     r9d, {PM_TIMER_MASK:#x}         # ticks of the timer
+            sub     r8, rbp                         # ticks of the TSC
+            mov     rax, r8
+            mov     ecx, {PM_TIMER_HZ}
+            mul     rcx
+            imul    rcx, r9, 1000
             div     rcx
             mov     dword ptr [rip + tsc_khz], eax
+    .done:  pop     rbp
+            pop     rbx
             ret
             .section .rodata
-    text_no_pit:
-            .asciz  "note: no PIT to measure the TSC with; assuming %u kHz"
+    text_no_timer:
+            .asciz  "note: no ACPI timer to measure the TSC with; assuming %u kHz"
             .section .bss
             .align  8
     tsc_khz:
@@ -70,4 +73,37 @@ def calibrate_tsc() -> str:
     """
 
 
-ROUTINES = (calibrate_tsc,)
+def read_clocks() -> str:
+    """The TSC and the timer at the same moment: of several readings, the one that took the least time.
+
+    In: ebx port. Out: r8 TSC, r9d timer. Clobbers: rax, rcx, rdx, rsi, rdi, r10. Interrupts: off. Stack: none.
+    """
+    return f"""
+    read_clocks:
+            mov     r10, -1                         # shortest time so far
+            mov     ecx, {SAMPLES}
+    .next:  rdtsc
+            shl     rdx, 32
+            or      rax, rdx
+            mov     rsi, rax
+            mov     edx, ebx
+            in      eax, dx
+            mov     edi, eax
+            rdtsc
+            shl     rdx, 32
+            or      rax, rdx
+            sub     rax, rsi                        # how long it took
+            cmp     rax, r10
+            jae     .slower
+            mov     r10, rax
+            shr     rax, 1
+            lea     r8, [rsi + rax]
+            mov     r9d, edi
+    .slower:
+            dec     ecx
+            jne     .next
+            ret
+    """
+
+
+ROUTINES = (calibrate_tsc, read_clocks)

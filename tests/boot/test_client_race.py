@@ -30,13 +30,13 @@ def test_without_a_driver(session: LinuxSession) -> None:
     result = race(
         session, "no-module", commands=COMMANDS_WITHOUT_DRIVER, seconds=SECONDS, kill_every=0, cpus=CPUS
     )
-    assert answered(result) >= COMMANDS_WITHOUT_DRIVER - len(CPUS)
+    assert answered(result) >= COMMANDS_WITHOUT_DRIVER
 
 
 @pytest.mark.timeout(800)
 def test_with_the_driver(session: LinuxSession) -> None:
     session.load_driver()
     result = race(session, "driver", commands=COMMANDS, seconds=SECONDS, kill_every=KILL_EVERY, cpus=CPUS)
-    assert answered(result) >= COMMANDS * 0.99
+    assert answered(result) >= COMMANDS
     assert result["kills"] >= 2
     assert any(result["cpus"][str(cpu)]["busy"] for cpu in result["contested"])

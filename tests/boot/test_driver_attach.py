@@ -10,7 +10,7 @@ from sidecar.layout.acpi import AcpiHeader, Sdcr, SdcrNode
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
 from tests.support.linux_client import complaints, ctl, guest
-from tests.support.linux_driver import damaged, damaged_table, found, refusal, set_status, shown, states, unload
+from tests.support.linux_driver import damaged, damaged_table, found, refusal, set_status, shown, states, unload, wait_settled
 
 SMP = 8
 OTHER_HASH = struct.pack("<Q", abi_hash() ^ 1)
@@ -75,9 +75,7 @@ def test_every_status_that_somebody_may_have_left(session: LinuxSession) -> None
     for cpu, value in left.items():
         set_status(session, cpu, value)
     session.load_driver()
-    session.guest.run(
-        "for i in $(seq 300); do grep -q starting /sys/class/sidecar/*/cpu*/state || exit 0; sleep 0.1; done; exit 1"
-    ).check()
+    wait_settled(session)
     assert states(session) == {0: "removed", **dict.fromkeys(range(1, 6), "available"), 6: "lost", 7: "available"}
     assert shown(session, 5, "status") == "faulted"
     assert "index 6): cannot be restarted: its status is 0x77" in session.guest.log()

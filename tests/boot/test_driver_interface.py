@@ -11,6 +11,7 @@ from tests.support.linux_client import complaints, guest
 from tests.support.linux_driver import case, shown
 
 SMP = 6
+BUSY_HOST_SECONDS = 20
 COMMANDS = [what.name for what in Ioctl if what is not Ioctl.INFO]
 
 
@@ -113,18 +114,18 @@ def test_a_fault_is_eio_and_a_line_in_the_log(session: LinuxSession) -> None:
 def test_a_command_that_does_not_end(session: LinuxSession) -> None:
     """RUN gives up, a closed file too; the CPU is restarted before anybody else can have it."""
     result = case(session, "late")
-    assert 0.3 <= result.pop("seconds") < 3
-    assert 0.3 <= result.pop("closing seconds") < 3
+    assert 0.25 <= result.pop("seconds") < BUSY_HOST_SECONDS
+    assert 0.25 <= result.pop("closing seconds") < BUSY_HOST_SECONDS
     assert result == {"run": "ETIMEDOUT", "after": ["available", "1", 0], "closed": [0, "2"]}
     log = session.guest.log()
-    assert "CPU 3 (APIC id 0x3, node 0, index 3): did not end a command within 300 ms, its status is run" in log
+    assert "CPU 3 (APIC id 0x3, node 0, index 3): did not end a command within 300 ms, its status is run, its last command 0x100" in log
     assert "index 3): did not end a command whose file was closed within 300 ms, its status is stop" in log
     assert log.count("index 3): was restarted") == 2
 
 
 def test_a_signal_ends_a_run_early(session: LinuxSession) -> None:
     result = case(session, "signalled")
-    assert 0.3 <= result.pop("seconds") < 3
+    assert 0.25 <= result.pop("seconds") < 5  # the driver's bound, at which it would be restarted
     assert result == {"run": 0, "caught": 1, "then": 0}
 
 

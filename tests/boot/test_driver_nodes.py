@@ -34,7 +34,7 @@ def the_kernel_is_content(session: LinuxSession) -> Iterator[None]:
 
 def wait_online(session: LinuxSession, cpus: set[int]) -> None:
     deadline = time.monotonic() + ONLINE_SECONDS
-    while session.online_cpus() != cpus:
+    while session.online_cpus() != cpus or "CPUs online in" not in session.guest.log():
         assert time.monotonic() < deadline, session.guest.log()[-2000:]
         time.sleep(0.1)
 

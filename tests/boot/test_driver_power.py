@@ -8,6 +8,7 @@ from sidecar.layout import CpuStatus, RaiseKind
 from sidecar.qemu.waiting import wait_until
 from tests.support.linux_client import complaints, ctl, guest
 from tests.support.linux_driver import refusal, response, status
+from tests.support.linux_kexec import kexec_finds_every_cpu
 
 DEAD_SECONDS = 30
 
@@ -57,3 +58,7 @@ def test_linux_in_xapic_mode_is_refused_with_the_remedy(run_directory: Path) -> 
         assert "Linux runs the APICs in xAPIC mode" in text
         assert "-device intel-iommu,intremap=on,eim=on" in text
         assert complaints(session) == []
+
+
+def test_after_kexec_the_driver_finds_every_cpu(run_directory: Path) -> None:
+    kexec_finds_every_cpu(run_directory, "stable")

@@ -80,8 +80,9 @@ FIELDS = [(field, None) for field in EHDR.values()] + [
 NUMBER = st.sampled_from([0, 1, 7, 0xFFF, 0x1000, 0x7FFF, 1 << 20, 1 << 32, 1 << 63, (1 << 64) - 1])
 
 
+@pytest.mark.timeout(300)  # each example is a boot
 @given(field=st.sampled_from(FIELDS), value=NUMBER | st.integers(0, len(ELF)))
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_random_field_is_harmless_or_a_reason(
     run_directory: Path, field: tuple[Field, int | None], value: int
 ) -> None:

@@ -19,7 +19,7 @@ def test_with_the_driver(which: Which, run_directory: Path) -> None:
     with guest(run_directory, smp=len(CPUS) + 1, which=which) as session:
         session.load_driver()
         result = race(session, "driver", commands=commands, seconds=SECONDS, kill_every=2.0, cpus=CPUS)
-        assert answered(result) >= commands * 0.99
+        assert answered(result) >= commands
 
 
 @pytest.mark.timeout(3600)
@@ -28,4 +28,4 @@ def test_without_a_driver(run_directory: Path) -> None:
     with guest(run_directory, smp=len(CPUS) + 1) as session:
         allow_no_module(session)
         result = race(session, "no-module", commands=commands, seconds=SECONDS, kill_every=0, cpus=CPUS)
-        assert answered(result) >= commands - len(CPUS)
+        assert answered(result) >= commands

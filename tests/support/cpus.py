@@ -62,6 +62,21 @@ def bring_back(cpu: Cpu) -> None:
     assert_answers(cpu)
 
 
+def settle(session: Session) -> None:
+    """Until no interrupt is pending anywhere: those who send sleep, and everybody has been awake since and sleeps."""
+    wait_asleep(session)
+    for cpu in session.cpus.values():
+        assert_answers(cpu)
+    wait_asleep(session)
+
+
+def wait_asleep(session: Session) -> None:
+    wait_until(
+        lambda: all(session.machine.registers(number).halted for number in session.cpus),
+        seconds=SECONDS, what="every CPU to sleep",
+    )
+
+
 # --- one CPU ----------------------------------------------------------------------------------------------------------
 
 
@@ -142,10 +157,7 @@ def settled_responses(session: Session) -> int:
 
     CPUs that sleep have sent all of theirs; an errand that does nothing makes the boot CPU take them.
     """
-    wait_until(
-        lambda: all(session.machine.registers(number).halted for number in session.cpus),
-        seconds=SECONDS, what="every CPU to sleep",
-    )
+    wait_asleep(session)
     session.backing.send(NO_APIC_ID << 32 | Icr.FIXED | REQUEST_VECTOR)
     session.backing.drain(SECONDS)
     return int(session.backing.relay.responses)

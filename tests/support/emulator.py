@@ -87,8 +87,9 @@ class Emulator:
         self._segments = [segment for segment in segments if segment["p_type"] == "PT_LOAD"]
         self._loaded = [(base + one["p_vaddr"], one.data().ljust(one["p_memsz"], b"\0")) for one in self._segments]
         self._map_image()
-        for pages in (STACK, range(RETURN, RETURN + PAGE_SIZE), *memory):
-            self._cpu.mem_map(pages.start, len(pages))
+        self._map(RETURN, PAGE_SIZE, P_FLAGS.PF_R | P_FLAGS.PF_X)
+        for pages in (STACK, *memory):
+            self._map(pages.start, len(pages), P_FLAGS.PF_R | P_FLAGS.PF_W)
         self._hook()
         self._symbols = sorted((address, name) for name, address in image.linked.symbols.items())
         self.reset()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sidecar.layout import ControlPage, CpuStatus, PrivatePage
+from sidecar.layout import ControlPage, CpuStatus
 from sidecar.layout.acpi import AcpiHeader, Sdcr
 from sidecar.protocol.machine import Discovered
 from sidecar.qemu.linux.agent_client import GuestError
@@ -44,6 +44,12 @@ def switch(session: LinuxSession, cpu: int, online: bool) -> None:
 
 def unload(session: LinuxSession) -> None:
     session.guest.run("rmmod sidecar").check()
+
+
+def wait_settled(session: LinuxSession) -> None:
+    """Until no CPU is being restarted any more."""
+    look = f"grep -q starting {CLASS}/*/cpu*/state || exit 0"
+    session.guest.run(f"for i in $(seq 300); do {look}; sleep 0.1; done; exit 1").check()
 
 
 def refusal(session: LinuxSession) -> str:
@@ -108,6 +114,6 @@ def damaged_table(session: LinuxSession, offset: int, data: bytes) -> Iterator[N
 
 
 __all__ = [
-    "CLASS", "PrivatePage", "case", "damaged", "damaged_table", "found", "refusal", "response", "set_status", "shown",
-    "states", "status", "switch", "unload",
+    "CLASS", "case", "damaged", "damaged_table", "found", "refusal", "response", "set_status", "shown", "states",
+    "status", "switch", "unload", "wait_settled",
 ]

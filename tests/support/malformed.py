@@ -304,6 +304,7 @@ def check_status_during_a_command(session: Session, cpu: Cpu, statuses: Sequence
 def check_response_target(session: Session, cpu: Cpu, apic_id: int, vector: int) -> None:
     """Whoever the driver names is sent an interrupt at most: nobody faults, and every command is answered."""
     cpus.tidy(session)
+    cpus.settle(session)
     node = session.driver.nodes[cpu.numbers.node]
     every = list(session.cpus.values())
     before = [(cpus.arrivals(each), cpus.faults(each)) for each in every]
@@ -316,7 +317,7 @@ def check_response_target(session: Session, cpu: Cpu, apic_id: int, vector: int)
             cpus.assert_answers(each)
     finally:
         session.driver.attach()
-    session.backing.drain(cpus.SECONDS)
+    cpus.settle(session)
     assert [(cpus.arrivals(each), cpus.faults(each)) for each in every] == before
     if not EXCEPTION_VECTORS <= vector < 256:
         assert {each.number: sum(cpus.stray(each).values()) for each in every} == stray

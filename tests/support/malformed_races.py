@@ -136,7 +136,6 @@ def check_control(session: Session, cpu: Cpu, choices: Sequence[tuple[int, int]]
         cpu.restart()
     session.driver.attach()
     assert {other.number: cpus.faults(other) for other in cpus.others(session, cpu)} == faults
-    for each in session.cpus.values():
-        cpus.assert_answers(each)
+    cpus.settle(session)
 
 

@@ -42,8 +42,9 @@ REQUESTS = {
     "count": (SidecarCommand.GET_VP_REGISTERS, register_request([], count=MAX_REGISTERS + 1)),
 }
 NAMES = [f"HvX64RegisterDr{number}" for number in range(4)]
-RIVALS = 3
+RIVALS = 2
 PAUSE_SECONDS = 0.002
+BUSY_SECONDS = 0.005
 TEXT_BYTES = 4000
 
 
@@ -74,20 +75,19 @@ class Tally:
 
 @dataclass
 class Worker:
-    """Commands on one CPU until `quota` were answered or the time is over; raises at the first wrong answer.
+    """Commands on one CPU until all have `enough`; raises at the first wrong answer.
 
     `alone`: nobody else commands the CPU in between.
     """
 
     tally: Tally
-    quota: int
-    deadline: float
+    enough: Callable[[], bool]
     alone: bool
     dice: random.Random = field(default_factory=random.Random)
     sets: int = 0
 
     def kinds(self) -> Iterator[str]:
-        while self.tally["answered"] < self.quota and time.monotonic() < self.deadline:
+        while not self.enough():
             yield self.dice.choices(list(KINDS), list(KINDS.values()))[0]
 
     def values(self) -> dict[str, int]:
@@ -115,7 +115,7 @@ class ThreadWorker(Worker):
             except CpuBusy:
                 assert not self.alone, f"{cpu} is another's"
                 self.tally.add("busy")
-                time.sleep(self.pause())
+                time.sleep(BUSY_SECONDS)
 
     def do(self, cpu: Cpu, kind: str) -> None:
         if kind == "none":
@@ -205,30 +205,31 @@ class Race:
         third = len(cpus) // 3 if kill_every else 0
         self.owned, self.looped = cpus[: len(cpus) - 2 * third], cpus[len(cpus) - 2 * third : len(cpus) - third]
         self.contested = cpus[len(cpus) - third :]
-        self.quota, self.deadline = commands // len(cpus), time.monotonic() + seconds
-        self.memory, self.text = mmap.mmap(-1, 1 << 16), mmap.mmap(-1, TEXT_BYTES)
+        self.commands, self.deadline = commands, time.monotonic() + seconds
+        self.memory, self.text = mmap.mmap(-1, len(cpus) * RIVALS * 8 * len(FIELDS)), mmap.mmap(-1, TEXT_BYTES)
+        self.answered = memoryview(self.memory).cast("Q")[FIELDS.index("answered") :: len(FIELDS)]
         self.kills = 0
 
     def tally(self, cpu: int, rival: int = 0) -> Tally:
         return Tally(self.memory, self.cpus.index(cpu) * RIVALS + rival)
 
-    def thread_worker(self, cpu: int, rival: int | None = None) -> ThreadWorker:
-        quota = self.quota if rival is None else self.quota // RIVALS
-        return ThreadWorker(self.tally(cpu, rival or 0), quota, self.deadline, alone=rival is None)
+    def enough(self) -> bool:
+        """Were as many commands answered as were asked for, by all clients together, or is the time over?"""
+        return sum(self.answered) >= self.commands or time.monotonic() > self.deadline
 
     # --- clients, each a process of its own ------------------------------------------------------------------------
 
     def owner(self) -> None:
         def work(cpu: Cpu) -> None:
             with self.reported(), cpu.claim():
-                self.thread_worker(cpu.number).work(cpu)
+                ThreadWorker(self.tally(cpu.number), self.enough, alone=True).work(cpu)
 
         self.in_threads(self.owned, work)
 
     def rival(self, rival: int) -> None:
         def work(cpu: Cpu) -> None:
             with self.reported():
-                self.thread_worker(cpu.number, rival).work(cpu)
+                ThreadWorker(self.tally(cpu.number, rival), self.enough, alone=False).work(cpu)
 
         self.in_threads(self.contested, work)
 
@@ -243,7 +244,7 @@ class Race:
     def loop(self) -> None:
         async def work(sidecar: Sidecar) -> None:
             await asyncio.gather(*(
-                TaskWorker(self.tally(number), self.quota, self.deadline, alone=True).work(sidecar.async_cpu(number))
+                TaskWorker(self.tally(number), self.enough, alone=True).work(sidecar.async_cpu(number))
                 for number in self.looped
             ))
 

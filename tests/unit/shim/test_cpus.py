@@ -1,4 +1,4 @@
-"""The CPUs and their NUMA nodes, read from MADT and SRAT: against a reading in Python, for any entries, also broken ones."""
+"""The CPUs and their NUMA nodes, read from MADT and SRAT: against a reading in Python, also of broken entries."""
 
 import struct
 from collections.abc import Iterator
@@ -56,7 +56,8 @@ def local_x2apic(apic_id: int, flags: int = 1) -> bytes:
 
 @pytest.mark.parametrize("wide", [False, True], ids=["RSDT", "XSDT"])
 def test_the_boot_cpu_comes_first_then_the_enabled_ones_in_order(wide: bool) -> None:
-    entries = [local_apic(7), local_apic(BSP), local_apic(1, flags=0), local_x2apic(300), local_apic(0xFF), local_apic(2)]
+    others = [local_apic(1, flags=0), local_apic(0xFF)]
+    entries = [local_apic(7), local_apic(BSP), *others, local_x2apic(300), local_apic(2)]
     shim = machine(madt([io_apic(0xFEC0_0000), io_apic(0xFEC1_0000, base=24), *entries]), wide=wide)
     returned(shim, shim.call("list_cpus"))
     assert [apic_id for apic_id, _ in cpus(shim)] == [BSP, 7, 300, 2]
@@ -161,26 +162,24 @@ class Affinity:
 
     def read(self, data: bytes) -> None:
         for kind, entry in entries_of(data, SRAT_ENTRIES_OFFSET):
-            if kind == 1:
-                domain, base, length, flags = (
-                    *struct.unpack_from("<I", entry, 2), *struct.unpack_from("<QQ", entry, 8), entry[28],
-                )  # fmt: skip
-            elif kind in (0, 2):
-                domain = entry[2] | int.from_bytes(entry[9:12], "little") << 8
-                apic_id, flags = entry[3], entry[4]
-                if kind == 2:
-                    domain, apic_id, flags = struct.unpack_from("<IIB", entry, 4)
-            else:
+            if kind not in (0, 1, 2) or not entry[{0: 4, 1: 28, 2: 12}[kind]] & 1:
                 continue
-            if not flags & 1:
-                continue
+            domain = domain_of(kind, entry)
             if domain >= MAX_NUMA_NODES:
                 self.refused = domain
                 return
-            if kind != 1:
-                self.numa[apic_id] = domain
-            elif len(self.memory) < MEMORY_AFFINITIES:
+            if kind == 1:
+                base, length = struct.unpack_from("<QQ", entry, 8)
                 self.memory.append((base, (base + length) % (1 << 64), domain))
+            else:
+                self.numa[entry[3] if kind == 0 else int.from_bytes(entry[8:12], "little")] = domain
+
+
+def domain_of(kind: int, entry: bytes) -> int:
+    """The proximity domain of an affinity structure."""
+    if kind == 0:
+        return entry[2] | int.from_bytes(entry[9:12], "little") << 8
+    return int.from_bytes(entry[2:6] if kind == 1 else entry[4:8], "little")
 
 
 def affinities(shim: Emulator) -> list[tuple[int, ...]]:
@@ -207,13 +206,19 @@ def test_without_an_srat_all_is_node_0() -> None:
 
 
 def test_cpus_and_memory_get_their_nodes() -> None:
-    shim = numa_of(srat([
-        cpu_affinity(1, 3), cpu_affinity(2, 5, flags=0), x2apic_affinity(0x12345, 63), memory_affinity(0, 0x1000_0000, 0),
-        memory_affinity(1 << 40, 1 << 30, 3), memory_affinity(1 << 41, 1 << 30, 3, flags=2),
-    ]))  # fmt: skip
+    ours = [cpu_affinity(1, 3), cpu_affinity(2, 5, flags=0), x2apic_affinity(0x12345, 63)]
+    memory = [memory_affinity(0, 0x1000_0000, 0), memory_affinity(1 << 40, 1 << 30, 3)]
+    shim = numa_of(srat([*ours, *memory, memory_affinity(1 << 41, 1 << 30, 3, flags=2)]))
     returned(shim, shim.call("assign_numa"))
     assert {apic_id: numa for apic_id, numa in cpus(shim) if numa} == {1: 3, 0x12345: 63}
     assert affinities(shim) == [(0, 0x1000_0000, 0), (1 << 40, (1 << 40) + (1 << 30), 3)]
+
+
+def test_no_more_memory_is_listed_than_there_is_room_for() -> None:
+    entries = [memory_affinity(number << 30, 1 << 30, 0) for number in range(MEMORY_AFFINITIES + 3)]
+    shim = numa_of(srat(entries))
+    returned(shim, shim.call("assign_numa"))
+    assert len(affinities(shim)) == MEMORY_AFFINITIES
 
 
 @pytest.mark.parametrize("entry", [cpu_affinity(1, 64), x2apic_affinity(1, 1 << 31), memory_affinity(0, 4096, 99)])

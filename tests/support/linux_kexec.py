@@ -1,0 +1,62 @@
+"""The same Linux once more by kexec, beside a sidecar that knows nothing of it."""
+
+from pathlib import Path
+
+from sidecar.qemu.linux.agent_client import GuestError
+from sidecar.qemu.linux.initramfs import initramfs
+from sidecar.qemu.linux.kernels import Which, kernel_package
+from sidecar.qemu.linux.module import build_module
+from sidecar.qemu.linux.userland import guest_root
+from sidecar.qemu.linux_session import LinuxSession
+from sidecar.qemu.waiting import WaitedInVain, wait_until
+from tests.support.linux_client import PROGRAMS, ROOT, complaints, ctl
+from tests.support.linux_driver import response, states, switch, wait_settled
+
+SMP = 5
+BOOT_SECONDS = 120
+AGENT_SECONDS = 60
+
+
+def kexec_finds_every_cpu(directory: Path, which: Which) -> None:
+    """Before: one CPU is Linux's, one has been, one runs a command, one is idle. Afterwards all are the sidecar's."""
+    kernel = kernel_package(which)
+    driver = build_module(kernel, source=ROOT / "driver", output=ROOT / "build" / f"driver-{kernel.version}")
+    files = {"kernel": kernel.image.read_bytes(), "initramfs": initramfs(kernel, guest=guest_root(), driver=driver)}
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+    copies = [directory / name for name in files]
+    with LinuxSession(
+        kernel=kernel, smp=SMP, driver=driver, copy_in=copies, append="sidecar.tests", directory=directory / "machine"
+    ) as session:
+        session.load_driver()
+        switch(session, 1, True)
+        switch(session, 2, True)
+        switch(session, 2, False)
+        session.guest.start(["sidecarctl", "run", "3", "--command", "raise", "--kind", "spin", "--seconds", "500"])
+        wait_until(lambda: states(session)[3] != "available", seconds=AGENT_SECONDS, what="the command")
+        session.guest.put(PROGRAMS / "kexec.py", "/root/kexec.py")
+        session.guest.start(["python3", "/root/kexec.py"])
+        wait_until(lambda: user_spaces(session) == 2, seconds=BOOT_SECONDS, what="the second Linux", interval=0.1)
+        assert response(session) == (0, 0)
+        wait_until(lambda: answers(session), seconds=AGENT_SECONDS, what="the second agent", interval=0.5)
+        assert session.online_cpus() == {0}
+        session.load_driver()
+        wait_settled(session)
+        assert states(session) == {0: "removed"} | dict.fromkeys(range(1, SMP), "available")
+        assert ctl(session, "ping").status == 0
+        switch(session, 4, True)
+        switch(session, 4, False)
+        assert complaints(session) == []
+
+
+def user_spaces(session: LinuxSession) -> int:
+    """How often /init has run."""
+    session.machine.check()
+    return session.console.count("guest: time")
+
+
+def answers(session: LinuxSession) -> bool:
+    try:
+        return session.guest.run("test $(cut -d. -f1 /proc/uptime) -lt 1000", 5).status == 0
+    except (WaitedInVain, GuestError):  # sent to the first agent
+        return False
