@@ -20,11 +20,11 @@ doctor: setup   ## what this host has and lacks
 build: setup    ## generate the shim, the sidecar kernel and the bundle into build/
 	@$(SIDECAR) build
 
-boot: build     ## boot them in QEMU with SMP CPUs (make boot SMP=64) and command each one
-	@$(SIDECAR) boot --no-linux --smp $(SMP)
+boot: build     ## boot Linux beside the sidecar in QEMU with SMP CPUs (make boot SMP=8) and ask each one
+	@$(SIDECAR) boot --smp $(SMP)
 
-shell: build    ## Python with the running machine's pages as objects
-	@$(SIDECAR) shell
+shell: build    ## a shell in that Linux; `sidecar shell` is Python with the pages of a machine without Linux
+	@$(SIDECAR) boot --smp $(SMP) --shell
 
 test: setup     ## all tests but the long ones; SIDECAR_BOOT=0 boots nothing, =1 fails where something would be skipped
 	@$(BIN)/pytest

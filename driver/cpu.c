@@ -128,6 +128,8 @@ int sidecar_require_available(const struct sidecar_cpu *cpu, const struct sideca
 		return -ESHUTDOWN;
 	if (cpu->owner && cpu->owner != file)
 		return -EBUSY;
+	if (cpu->wanted)
+		return -EBUSY;
 	switch (cpu->state) {
 	case SIDECAR_AVAIL:
 		/* Linux had the CPU in between: the end of its last run is still to be told. */

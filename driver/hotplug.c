@@ -28,30 +28,47 @@ static bool may_take(const struct sidecar_cpu *cpu)
 	       state != SIDECAR_STOPPING;
 }
 
+static void give_up(struct sidecar_cpu *cpu)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	cpu->wanted = false;
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+}
+
 /*
- * Waits until nothing runs and makes the CPU SYNC. 0, 1 if it is Linux's already, or -EAGAIN;
- * not -EBUSY, upon which newer kernels try five times more.
+ * 0 and SYNC, or STARTING if it was LOST; 1 if the CPU is Linux's already; -EAGAIN while something
+ * runs on it, and then nobody begins a command until it was taken or given up.
  */
-static int take(struct sidecar_cpu *cpu, enum sidecar_state *before)
+static int try_take(struct sidecar_cpu *cpu)
+{
+	unsigned long flags;
+	int result = 0;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
+	if (cpu->state == SIDECAR_REMOVED)
+		result = 1;
+	else if (!may_take(cpu))
+		result = -EAGAIN;
+	else
+		sidecar_set_state(cpu, cpu->state == SIDECAR_LOST ? SIDECAR_STARTING :
+								    SIDECAR_SYNC);
+	cpu->wanted = result == -EAGAIN;
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+	return result;
+}
+
+/* The same, after waiting. Not -EBUSY: upon that newer kernels try five times more. */
+static int take(struct sidecar_cpu *cpu)
 {
 	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
-	unsigned long flags;
-	int result = -EAGAIN;
+	int result = try_take(cpu);
 
-	while (sidecar_wait_until(cpu->wait, may_take(cpu), deadline) && result == -EAGAIN) {
-		spin_lock_irqsave(&cpu->node->lock, flags);
-		*before = cpu->state;
-		if (cpu->state == SIDECAR_REMOVED) {
-			result = 1;
-		} else if (may_take(cpu)) {
-			result = 0;
-			sidecar_set_state(cpu, cpu->state == SIDECAR_LOST ? SIDECAR_STARTING :
-									    SIDECAR_SYNC);
-		}
-		spin_unlock_irqrestore(&cpu->node->lock, flags);
-		if (result == -EAGAIN && !ktime_before(ktime_get(), deadline))
-			break;
-	}
+	while (result == -EAGAIN && sidecar_wait_until(cpu->wait, may_take(cpu), deadline))
+		result = try_take(cpu);
+	if (result == -EAGAIN)
+		give_up(cpu);
 	return result;
 }
 
@@ -95,18 +112,17 @@ static int remove(struct sidecar_cpu *cpu)
 static int prepare(unsigned int number)
 {
 	struct sidecar_cpu *cpu = sidecar_find_cpu(number);
-	enum sidecar_state before;
 	int err;
 
 	if (!cpu || cpu->linux_only)
 		return 0;
-	err = take(cpu, &before);
+	err = take(cpu);
 	if (err == -EAGAIN)
 		sidecar_cpu_err(cpu, "Linux cannot have it: it is still busy after %u ms (%s)",
 				sidecar_timeout_ms, sidecar_state_name(READ_ONCE(cpu->state)));
 	if (err)
 		return min(err, 0);
-	if (before == SIDECAR_LOST) {
+	if (cpu->state == SIDECAR_STARTING) {
 		if (!sidecar_bring_up(cpu))
 			return -EIO;
 		return prepare(number);

@@ -22,8 +22,8 @@
  *   file->map_lock     mutex: a CPU's pages are inserted into user page tables, or taken out,
  *                      together with the check, or the end, of the claim
  *   node->lock         spinlock, interrupts off: state, owner and finished list of every CPU of
- *                      the node, the finished lists of its files, last_command,
- *                      faults_told, refusing
+ *                      the node, the finished lists of its files, wanted,
+ *                      last_command, faults_told, refusing
  *
  * The interrupt handler (vector.c) takes node->lock alone: it exchanges needs_attention with 0,
  * marks ended ASYNC runs STOPPED, and wakes whoever waits for a CPU or reads a file.
@@ -98,6 +98,8 @@ struct sidecar_cpu {
 	enum sidecar_state state;
 	struct sidecar_file *owner;
 	struct list_head finished;
+	/* Linux waits for the CPU: no command is begun. */
+	bool wanted;
 	u32 last_command;
 	u64 faults_told;
 

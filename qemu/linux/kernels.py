@@ -25,10 +25,14 @@ WHICH: tuple[Which, ...] = ("stable", "backports")
 
 META_PACKAGE = "linux-image-cloud-amd64"
 IMAGE_PREFIX = "linux-image-"
-HEADER_PREFIXES = ("linux-headers-", "linux-kbuild-")
+IMAGE_PARTS = ("linux-binary-", "linux-modules-")  # what Debian's kernels since 7.0 are split into
+HEADER_PARTS = ("linux-headers-", "linux-kbuild-")
 
-BESIDE = "$(dir $(lastword $(MAKEFILE_LIST)))../"
+BESIDE = "$(abspath $(dir $(lastword $(MAKEFILE_LIST)))..)/"
 """In a Makefile: the directory above its own, wherever the tree is."""
+
+ABSOLUTE = re.compile(r"^(include\s+|KBUILD_OUTPUT\s*=\s*)/usr/src/", re.MULTILINE)
+IMAGES = ("boot/vmlinuz-*", "lib/modules/*/vmlinuz", "usr/lib/modules/*/vmlinuz")
 
 BOOT_FLAG = (0x1FE, struct.pack("<H", 0xAA55))
 HEADER_MAGIC = (0x202, b"HdrS")
@@ -53,7 +57,7 @@ class LinuxKernel:
 def kernel_package(which: Which, *, tell: Tell = silent, store: Store | None = None) -> LinuxKernel:
     """Debian's kernel for this host's release, or the one of its backports, with headers. Raises AptFailed."""
     store = store or Store(cache_root(), tell=tell)
-    return _debian_kernel(store.get(_set_name(which), lambda apt: choose_packages(apt, which), relocate_headers))
+    return _debian_kernel(store.get(_set_name(which), lambda apt: choose_packages(apt, which), complete))
 
 
 def own_kernel(image: Path, *, headers: Path | None = None) -> LinuxKernel:
@@ -74,15 +78,27 @@ def choose_packages(apt: Apt, which: Which) -> list[Package]:
     image = apt.candidate(images[0], backports=backports)
     flavour = image.name.removeprefix(IMAGE_PREFIX).removesuffix("-unsigned")
     headers = apt.candidate(f"linux-headers-{flavour}", backports=backports)
-    parts = [name for name in headers.depends if name.startswith(HEADER_PREFIXES)]
+    parts = [name for name in image.depends if name.startswith(IMAGE_PARTS)]
+    parts += [name for name in headers.depends if name.startswith(HEADER_PARTS)]
     return [image, headers, *(apt.candidate(name, backports=backports) for name in parts)]
 
 
+def complete(tree: Path) -> None:
+    """Makes an unpacked kernel usable where it is. Raises AptFailed for packages without a kernel."""
+    if find_image(tree) is None:
+        raise AptFailed(f"Debian's kernel packages have changed: none of {', '.join(IMAGES)} is in them")
+    relocate_headers(tree)
+
+
+def find_image(tree: Path) -> Path | None:
+    """The bzImage in an unpacked kernel."""
+    return next((path for pattern in IMAGES for path in sorted(tree.glob(pattern))), None)
+
+
 def relocate_headers(tree: Path) -> None:
-    """Lets the unpacked headers find their common part beside them: their links are relative, one include is not."""
+    """Lets the unpacked headers find their common part beside them: their links are relative, their Makefile is not."""
     for makefile in tree.glob("usr/src/linux-headers-*/Makefile"):
-        text = re.sub(r"^include /usr/src/", f"include {BESIDE}", makefile.read_text(), flags=re.MULTILINE)
-        makefile.write_text(text)
+        makefile.write_text(ABSOLUTE.sub(lambda match: match.group(1).replace("=", ":=") + BESIDE, makefile.read_text()))
 
 
 def image_version(image: Path) -> str:
@@ -107,16 +123,17 @@ def _set_name(which: Which) -> str:
 
 
 def _debian_kernel(tree: Tree) -> LinuxKernel:
-    image = next(iter(tree.root.glob("boot/vmlinuz-*")), None)
+    image = find_image(tree.root)
     if image is None:
-        raise AptFailed(f"there is no boot/vmlinuz in {', '.join(tree.versions)}")
-    version = image.name.removeprefix("vmlinuz-")
+        raise AptFailed(f"there is no kernel any more in {tree.root}: remove it, and it is fetched again")
+    version = image_version(image)
     roots = (tree.root / "lib" / "modules", tree.root / "usr" / "lib" / "modules")
     headers = tree.root / "usr" / "src" / f"linux-headers-{version}"
+    config = headers / ".config"
     return LinuxKernel(
         version=version,
         image=image,
         modules=next((root / version for root in roots if (root / version / "kernel").is_dir()), None),
         headers=headers if headers.is_dir() else None,
-        config=tree.root / "boot" / f"config-{version}",
+        config=config if config.is_file() else None,
     )

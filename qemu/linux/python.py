@@ -51,7 +51,8 @@ def compile_python(root: Path, sources: Path, *, prefix: str) -> None:
     `prefix` is where the files will be in the guest: tracebacks show it.
     """
     library = python_library(root)
-    options = ("-B", "-I", "-m", "compileall", "-q", "-b", "-s", str(sources), "-p", prefix)
+    # Not -I: it would ignore PYTHONHOME, and the library would be this host's, if it has the same version.
+    options = ("-B", "-P", "-s", "-S", "-m", "compileall", "-q", "-b", "-s", str(sources), "-p", prefix)
     run_program(
         root, f"usr/bin/{library.name}", *options, str(sources), environment={"PYTHONHOME": str(root / "usr")}
     )

@@ -49,6 +49,11 @@ def test_what_linux_gets_and_when(session: LinuxSession) -> None:
     assert "index 1): Linux cannot have it: it is still busy after 700 ms (async)" in session.guest.log()
 
 
+def test_a_busy_client_does_not_keep_linux_waiting(session: LinuxSession) -> None:
+    for cpu in (1, 3):
+        assert case(session, "wanted", cpu) == {"online": 0, "client": 7, "offline": 0}
+
+
 @pytest.mark.parametrize("after", ["workqueue:online", "x86/sidecar:online", "smpboot/threads:online"])
 def test_an_online_that_linux_rolls_back(session: LinuxSession, after: str) -> None:
     assert case(session, "rolled_back", 2, after) == {"online": "EAGAIN", "state": "available", "run": 0}

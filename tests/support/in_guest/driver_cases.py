@@ -375,6 +375,21 @@ def converted() -> dict[str, object]:
     return result
 
 
+def wanted(cpu_text: str) -> dict[str, object]:
+    """Linux gets a CPU whose client begins one command after the other."""
+    cpu = int(cpu_text)
+    child = os.fork()
+    if child == 0:
+        node = Node()
+        while node.ask(Ioctl.RUN, cpu) == 0:
+            pass
+        os._exit(7 if node.ask(Ioctl.RUN, cpu) in ("EBUSY", "ENOENT") else 1)
+    time.sleep(0.5)
+    result: dict[str, object] = {"online": set_online(cpu, True), "client": os.WEXITSTATUS(os.waitpid(child, 0)[1])}
+    result["offline"] = set_online(cpu, False)
+    return result
+
+
 def rolled_back(cpu_text: str, after: str) -> dict[str, object]:
     """Linux's bring-up fails at the hotplug state `after`."""
     cpu = int(cpu_text)
@@ -427,7 +442,7 @@ def races(seconds: str) -> dict[str, object]:
 
 CASES: dict[str, Callable[..., dict[str, object]]] = {
     case.__name__: case
-    for case in (errors, two_files, whole_region, started, faults, late, signalled, killed, converted, rolled_back, races)
+    for case in (errors, two_files, whole_region, started, faults, late, signalled, killed, converted, wanted, rolled_back, races)
 }
 
 if __name__ == "__main__":

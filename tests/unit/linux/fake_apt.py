@@ -53,7 +53,7 @@ class FakeArchive:
         stanza = f"Package: {name}\nVersion: {version}\n" + (f"Depends: {depends}\n" if depends else "")
         (self.root / release / name).write_text(f"{stanza}Description: a package\n of a test\n\n")
         tree = self.root / "tree" / name
-        (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
         control = f"{stanza}Architecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: a package\n"
         (tree / "DEBIAN" / "control").write_text(control)
         for file, text in files.items():

@@ -52,6 +52,18 @@ def test_the_packages_of_a_kernel(archive: FakeArchive, tmp_path: Path, suffix: 
 
 
 @pytest.mark.needs("dpkg-deb")
+def test_a_kernel_that_is_split(archive: FakeArchive, tmp_path: Path) -> None:
+    add_kernel(archive)
+    parts = f"linux-base-{FLAVOUR}, linux-binary-{FLAVOUR} (= 1-1), linux-modules-{FLAVOUR}"
+    archive.add("linux-image-cloud-amd64", depends=f"linux-base-cloud, linux-image-{FLAVOUR}", release="backports")
+    archive.add(f"linux-image-{FLAVOUR}", depends=parts, release="backports")
+    for name in (f"linux-headers-{FLAVOUR}", f"linux-binary-{FLAVOUR}", f"linux-modules-{FLAVOUR}"):
+        archive.add(name, release="backports")
+    names = [package.name for package in choose_packages(Apt(tmp_path / "apt", sources=archive.host), "backports")]
+    assert names[2:] == [f"linux-binary-{FLAVOUR}", f"linux-modules-{FLAVOUR}"]
+
+
+@pytest.mark.needs("dpkg-deb")
 def test_a_meta_package_without_a_kernel(archive: FakeArchive, tmp_path: Path) -> None:
     archive.add("linux-image-cloud-amd64", depends="kmod")
     with pytest.raises(AptFailed, match="linux-image-cloud-amd64 1-1 depends on no kernel, but on: kmod"):
@@ -66,27 +78,45 @@ def test_where_the_parts_are(
     add_kernel(archive)
     monkeypatch.setattr("sidecar.qemu.linux.kernels.release", lambda: "bookworm")
     store = Store(tmp_path, make_apt=lambda root, tell: Apt(root, sources=archive.host))
-    with pytest.raises(AptFailed, match="there is no boot/vmlinuz in linux-headers-"):
-        kernel_package("stable", store=store)
-    tree = next((tmp_path / "trees").iterdir())
-    (tree / "boot").mkdir()
-    (tree / "boot" / f"vmlinuz-{FLAVOUR}").touch()
-    (tree / f"{above}lib/modules/{FLAVOUR}/kernel").mkdir(parents=True)
-    (tree / f"usr/src/linux-headers-{FLAVOUR}").mkdir(parents=True)
+    image = f"boot/vmlinuz-{FLAVOUR}" if not above else f"usr/lib/modules/{FLAVOUR}/vmlinuz"
+
+    def fill(tree: Path) -> None:
+        for name in (image, f"{above}lib/modules/{FLAVOUR}/kernel/x", f"usr/src/linux-headers-{FLAVOUR}/.config"):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes(bzimage())
+
+    monkeypatch.setattr("sidecar.qemu.linux.kernels.complete", fill)
     kernel = kernel_package("stable", store=store)
+    tree = next((tmp_path / "trees").iterdir())
     assert kernel.version == FLAVOUR
-    assert kernel.image == tree / "boot" / f"vmlinuz-{FLAVOUR}"
+    assert kernel.image == tree / image
     assert kernel.modules == tree / f"{above}lib/modules/{FLAVOUR}"
     assert kernel.headers == tree / f"usr/src/linux-headers-{FLAVOUR}"
+    assert kernel.config == kernel.headers / ".config"
+
+
+@pytest.mark.needs("dpkg-deb")
+def test_packages_without_a_kernel_are_not_kept(
+    archive: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_kernel(archive)
+    monkeypatch.setattr("sidecar.qemu.linux.kernels.release", lambda: "bookworm")
+    store = Store(tmp_path, make_apt=lambda root, tell: Apt(root, sources=archive.host))
+    with pytest.raises(AptFailed, match="Debian's kernel packages have changed: none of boot/vmlinuz-"):
+        kernel_package("stable", store=store)
+    assert list((tmp_path / "trees").iterdir()) == []
 
 
 def test_headers_find_their_common_part_beside_them(tmp_path: Path) -> None:
-    for name, text in (("x-cloud", "include /usr/src/linux-headers-x-common/Makefile\n"), ("x-common", "all:\n")):
+    old = "KBUILD_OUTPUT=/usr/src/linux-headers-x-cloud\ninclude /usr/src/linux-headers-x-common/Makefile\n"
+    for name, text in (("x-cloud", old), ("x-common", "all:\n")):
         (tmp_path / f"usr/src/linux-headers-{name}").mkdir(parents=True)
         (tmp_path / f"usr/src/linux-headers-{name}/Makefile").write_text(text)
     relocate_headers(tmp_path)
-    moved = (tmp_path / "usr/src/linux-headers-x-cloud/Makefile").read_text()
-    assert moved == "include $(dir $(lastword $(MAKEFILE_LIST)))../linux-headers-x-common/Makefile\n"
+    assert (tmp_path / "usr/src/linux-headers-x-cloud/Makefile").read_text() == (
+        "KBUILD_OUTPUT:=$(abspath $(dir $(lastword $(MAKEFILE_LIST)))..)/linux-headers-x-cloud\n"
+        "include $(abspath $(dir $(lastword $(MAKEFILE_LIST)))..)/linux-headers-x-common/Makefile\n"
+    )
     assert (tmp_path / "usr/src/linux-headers-x-common/Makefile").read_text() == "all:\n"
 
 
