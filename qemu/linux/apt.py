@@ -6,7 +6,7 @@
     apt.download(package, directory)                       -> directory/kmod_30+..._amd64.deb, checked by apt
 
 Needs no root. Mirror, keyring and pins are the host's own; the backports come from the host's entry for its release
-with the suite exchanged, as in tools/setup. The lists are fetched at most once by each object.
+with the suite exchanged, as in tools/setup. Lists are fetched again after ten minutes.
 
 Ref: apt-get(8), apt-cache(8), sources.list(5); Debian Policy 7.1 (syntax of relationship fields).
 """
@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from sidecar.qemu.linux.cache import Tell, silent
 
 SOURCES = Path("/etc/apt/sources.list.d")
 LISTS_SECONDS = 600
+FRESH_SECONDS = 600
 DOWNLOAD_SECONDS = 1800
 ASK_SECONDS = 120
 
@@ -82,11 +84,11 @@ class Apt:
             if shutil.which("apt-get") is None:
                 raise AptFailed("this host has no apt-get to fetch Debian packages with: give --kernel PATH")
             self._copy_sources()
-            self._update("reading the package lists")
+            self._update("reading the package lists", "read")
             self._ready = True
         if backports and not self._has_backports:
             self._add_backports()
-            self._update(f"reading the package lists of {release()}-backports")
+            self._update(f"reading the package lists of {release()}-backports", "read-backports")
             self._has_backports = True
 
     def _copy_sources(self) -> None:
@@ -97,11 +99,19 @@ class Apt:
             for file in self._host_sources.glob(pattern):
                 shutil.copy(file, self._parts)
 
-    def _update(self, what: str) -> None:
+    def _update(self, what: str, name: str) -> None:
+        """Fetches the lists of all sources there are now, unless that was done a moment ago: file `name` has the time."""
+        stamp = self._root / name
+        if stamp.exists() and time.time() - stamp.stat().st_mtime < FRESH_SECONDS:
+            return
         self._tell(what)
+        for old in self._root.glob("read*"):  # apt removes the lists that have no source now
+            old.unlink()
         run = self._ask("apt-get", "-qq", "update", seconds=LISTS_SECONDS)
         if run.returncode != 0:
             raise AptFailed(f"apt cannot read the package lists: {last_line(run.stderr)}")
+        for file in (self._root / "read", stamp):
+            file.touch()
 
     def _add_backports(self) -> None:
         shown = self._ask(

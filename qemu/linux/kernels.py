@@ -98,7 +98,8 @@ def find_image(tree: Path) -> Path | None:
 def relocate_headers(tree: Path) -> None:
     """Lets the unpacked headers find their common part beside them: their links are relative, their Makefile is not."""
     for makefile in tree.glob("usr/src/linux-headers-*/Makefile"):
-        makefile.write_text(ABSOLUTE.sub(lambda match: match.group(1).replace("=", ":=") + BESIDE, makefile.read_text()))
+        text = makefile.read_text()
+        makefile.write_text(ABSOLUTE.sub(lambda match: match.group(1).replace("=", ":=") + BESIDE, text))
 
 
 def image_version(image: Path) -> str:

@@ -10,7 +10,17 @@ from sidecar.layout.acpi import AcpiHeader, Sdcr, SdcrNode
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
 from tests.support.linux_client import complaints, ctl, guest
-from tests.support.linux_driver import damaged, damaged_table, found, refusal, set_status, shown, states, unload, wait_settled
+from tests.support.linux_driver import (
+    damaged,
+    damaged_table,
+    found,
+    refusal,
+    set_status,
+    shown,
+    states,
+    unload,
+    wait_settled,
+)
 
 SMP = 8
 OTHER_HASH = struct.pack("<Q", abi_hash() ^ 1)
@@ -82,8 +92,8 @@ def test_every_status_that_somebody_may_have_left(session: LinuxSession) -> None
     set_status(session, 6, CpuStatus.FAULTED)
     said = ctl(session, "ping", "--json")
     assert [one["linux_number"] for one in said.data["cpus"] if not one["answered"]] == [5, 6]
-    for cpu in ("5", "6"):
-        assert ctl(session, "restart", cpu).status == 0
+    for name in ("5", "6"):
+        assert ctl(session, "restart", name).status == 0
     assert ctl(session, "ping").status == 0
     unload(session)
 

@@ -41,7 +41,8 @@ def test_a_reboot_with_a_command_running(run_directory: Path, kind: RaiseKind) -
     """QEMU ends where the machine would start again; its memory is still there to be looked at."""
     with guest(run_directory, smp=3) as session:
         session.load_driver()
-        session.guest.start(["sidecarctl", "run", "1", "--command", "raise", "--kind", kind.name.lower(), "--seconds", "500"])
+        command = ["--command", "raise", "--kind", kind.name.lower(), "--seconds", "500"]
+        session.guest.start(["sidecarctl", "run", "1", *command])
         wait_until(lambda: status(session, 1) == CpuStatus.RUN, seconds=DEAD_SECONDS, what="the command")
         session.guest.start("echo 1 > /proc/sys/kernel/sysrq; reboot -f")
         wait_until(lambda: not session.machine.alive, seconds=DEAD_SECONDS, what="the reboot")

@@ -60,8 +60,8 @@ def test_every_cpu_there_and_back(session: LinuxSession) -> None:
 
 def test_loaded_and_unloaded_beside_hotplug(session: LinuxSession) -> None:
     """Whoever has the CPU when the driver comes or goes."""
-    toggle = "while :; do echo 1 > /sys/devices/system/cpu/cpu4/online; echo 0 > /sys/devices/system/cpu/cpu4/online; done"
-    hotplug = session.guest.start(toggle)
+    toggle = "echo 1 > /sys/devices/system/cpu/cpu4/online; echo 0 > /sys/devices/system/cpu/cpu4/online"
+    hotplug = session.guest.start(f"while :; do {toggle}; done")
     for _ in range(30):
         session.guest.run("rmmod sidecar && modprobe sidecar").check()
         time.sleep(0.1)

@@ -3,6 +3,7 @@
 Every outcome is a number: what the call returned, or the name of its errno.
 """
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -24,6 +25,7 @@ PAGE = 4096
 STRIDE = 2 * PAGE
 SYS = Path("/sys/class/sidecar/sidecar0")
 CPUS = Path("/sys/devices/system/cpu")
+LIBC = ctypes.CDLL(None, use_errno=True)
 Outcome = int | str
 
 
@@ -74,26 +76,14 @@ class Node:
         struct.pack_into("<I", page, 0, SidecarCommand.RAISE)
 
 
-def touch(page: mmap.mmap, offset: int, value: int | None = None) -> str:
-    """What becomes of a process that reads, or writes, one byte."""
+def fate(access: Callable[[], object]) -> str:
+    """What becomes of a process that does this."""
     child = os.fork()
     if child == 0:
-        if value is None:
-            os._exit(page[offset] & 0)
-        page[offset] = value
+        access()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "lived"
-
-
-def probe(node: Node, offset: int, size: int) -> str:
-    """The same, for a process that maps the pages itself: mappings are not inherited."""
-    child = os.fork()
-    if child == 0:
-        page = node.map(offset, size)
-        os._exit(page[0] & 0)
-    status = os.waitpid(child, 0)[1]
-    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
 
 
 def shown(cpu: int, name: str) -> str:
@@ -125,15 +115,9 @@ def errors() -> dict[str, object]:
             "of another node": node.ask(what, 99), "negative": node.ask(what, -1),
             "the base CPU": node.ask(what, 0),
         }
-    huge = 0x1_0000_0001
-    import ctypes
-    libc = ctypes.CDLL(None, use_errno=True)
-    def raw(request: int, argument: int) -> Outcome:
-        result = libc.ioctl(node.file, ctypes.c_ulong(request), ctypes.c_ulong(argument))
-        return errno.errorcode[ctypes.get_errno()] if result < 0 else result
-    result: dict[str, object] = {"ioctls": held, "64-bit CPU": raw(Ioctl.CLAIM, huge)}
+    result: dict[str, object] = {"ioctls": held, "64-bit CPU": raw(node, Ioctl.CLAIM, 0x1_0000_0001)}
     result["unknown ioctl"] = [node.ask(0xB8F7, 1), node.ask(0xB8EF, 1), node.ask(0x5401, 1), node.ask(0x800CB8F4, 1)]
-    result["INFO to nowhere"] = raw(Ioctl.INFO, 0x1000)
+    result["INFO to nowhere"] = raw(node, Ioctl.INFO, 0x1000)
     result["INFO"] = list(struct.unpack("=3I", fcntl.ioctl(node.file, Ioctl.INFO, bytes(12))))
     result["RELEASE unclaimed"] = node.ask(Ioctl.RELEASE, 1)
     result["STOP of nothing"] = node.ask(Ioctl.STOP, 1)
@@ -156,16 +140,21 @@ def errors() -> dict[str, object]:
         "read only": outcome(lambda: node.map(STRIDE, STRIDE, rights=mmap.PROT_READ)),
     }
     result["CLAIM twice"] = node.ask(Ioctl.CLAIM, 1)
-    result["read to nowhere"] = read_to_nowhere(node, libc)
+    result["read to nowhere"] = read_to_nowhere(node)
     return result
 
 
-def read_to_nowhere(node: Node, libc: object) -> list[object]:
+def raw(node: Node, request: int, argument: int) -> Outcome:
+    """With an argument that Python's ioctl does not take."""
+    result = int(LIBC.ioctl(node.file, ctypes.c_ulong(request), ctypes.c_ulong(argument)))
+    return errno.errorcode[ctypes.get_errno()] if result < 0 else result
+
+
+def read_to_nowhere(node: Node) -> list[object]:
     """The number of a finished run, read to a bad address."""
     node.ask(Ioctl.START, 1)
     node.readable(5)
-    import ctypes
-    result = libc.read(node.file, ctypes.c_void_p(0x1000), ctypes.c_size_t(4))  # type: ignore[attr-defined]
+    result = LIBC.read(node.file, ctypes.c_void_p(0x1000), ctypes.c_size_t(4))
     return [result, errno.errorcode[ctypes.get_errno()], node.read(), node.ask(Ioctl.RELEASE, 1)]
 
 
@@ -178,9 +167,7 @@ def two_files() -> dict[str, object]:
     page[PAGE] = 0xA5
     result["other"] = {what.name: other.ask(what, 1) for what in Ioctl if what is not Ioctl.INFO}
     result["other maps"] = outcome(lambda: other.map(STRIDE, STRIDE))
-    whole = other.map(0, 2 * STRIDE) if len(os.sched_getaffinity(0)) < 0 else None
-    assert whole is None
-    result["inherited"] = touch(page, 0)
+    result["inherited"] = fate(lambda: page[0])
     result["release"] = one.ask(Ioctl.RELEASE, 1)
     again = other.ask(Ioctl.CLAIM, 1)
     seen = other.page(1)
@@ -194,21 +181,13 @@ def two_files() -> dict[str, object]:
     return result
 
 
-def lost(page: mmap.mmap) -> str:
-    """What a mapping gives whose claim has ended: tried in place, as mappings are not inherited."""
-    read, write = os.pipe()
-    del read, write
-    caught: list[str] = []
-    import ctypes
-    libc = ctypes.CDLL(None, use_errno=True)
+def lost(page: mmap.mmap) -> Outcome:
+    """What write(2) from a mapping gives whose claim has ended: the kernel cannot read it, and sends no signal."""
     buffer = (ctypes.c_char * 1).from_buffer(page)
     out = os.open("/tmp/lost", os.O_CREAT | os.O_WRONLY)
-    # write(2) from the mapping: the kernel cannot read it either, and says so instead of sending a signal
-    result = libc.write(out, ctypes.byref(buffer), ctypes.c_size_t(1))
-    caught.append(errno.errorcode[ctypes.get_errno()] if result < 0 else str(result))
+    result = int(LIBC.write(out, ctypes.byref(buffer), ctypes.c_size_t(1)))
     os.close(out)
-    del buffer
-    return caught[0]
+    return errno.errorcode[ctypes.get_errno()] if result < 0 else result
 
 
 def whole_region() -> dict[str, object]:
@@ -234,12 +213,8 @@ def whole_region() -> dict[str, object]:
 
 
 def touched(node: Node, count: int, index: int) -> str:
-    child = os.fork()
-    if child == 0:
-        page = node.map(0, count * STRIDE)
-        os._exit(page[index * STRIDE] & 0)
-    status = os.waitpid(child, 0)[1]
-    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "lived"
+    """A process that maps the whole region itself and reads a byte of one CPU's pages."""
+    return fate(lambda: node.map(0, count * STRIDE)[index * STRIDE])
 
 
 def started() -> dict[str, object]:
@@ -276,7 +251,8 @@ def faults() -> dict[str, object]:
     node.ask(Ioctl.CLAIM, 2)
     page = node.page(2)
     node.give(2, page, RaiseKind.PAGE_FAULT, 0x4242)
-    result: dict[str, object] = {"run": node.ask(Ioctl.RUN, 2), "status": shown(2, "status"), "state": shown(2, "state")}
+    result: dict[str, object] = {"run": node.ask(Ioctl.RUN, 2)}
+    result |= {"status": shown(2, "status"), "state": shown(2, "state")}
     result["again"] = [node.ask(Ioctl.RUN, 2), node.ask(Ioctl.START, 2)]
     result["shown"] = [shown(2, "faults"), shown(2, "last_fault")]
     result["restart"] = [node.ask(Ioctl.RESTART, 2), node.ask(Ioctl.RUN, 2), shown(2, "status"), shown(2, "arrivals")]
@@ -365,8 +341,12 @@ def converted() -> dict[str, object]:
     result["busy seconds"] = time.monotonic() - before
     node.ask(Ioctl.STOP, 1)
     node.readable(5)
-    result["untold"] = [shown(1, "state"), set_online(1, True), shown(1, "state"), node.readable(), set_online(1, False)]
-    result["still untold"] = [node.ask(Ioctl.START, 1), node.ask(Ioctl.RELEASE, 1), node.read(), node.ask(Ioctl.RUN, 1)]
+    result["untold"] = [
+        shown(1, "state"), set_online(1, True), shown(1, "state"), node.readable(), set_online(1, False),
+    ]
+    result["still untold"] = [
+        node.ask(Ioctl.START, 1), node.ask(Ioctl.RELEASE, 1), node.read(), node.ask(Ioctl.RUN, 1),
+    ]
     node.give(1, page, RaiseKind.GENERAL_PROTECTION)
     result["faulted"] = [node.ask(Ioctl.RUN, 1), set_online(1, True), shown(1, "status"), set_online(1, False),
                          shown(1, "status"), node.ask(Ioctl.RUN, 1)]
@@ -402,38 +382,38 @@ def rolled_back(cpu_text: str, after: str) -> dict[str, object]:
     return {"online": failed, "state": shown(cpu, "state"), "run": node.ask(Ioctl.RUN, cpu)}
 
 
+def use(cpu: int, until: float) -> tuple[int, int]:
+    """Commands of all kinds on one CPU, each with its number: how many there were, and how many went wrong."""
+    node = Node()
+    node.ask(Ioctl.CLAIM, cpu)
+    page = node.page(cpu)
+    done = wrong = 0
+    while time.monotonic() < until:
+        done += 1
+        waits = done % 3 == 0
+        if waits:
+            node.give(cpu, page, RaiseKind.WAIT_FOR_STOP)
+        struct.pack_into("<Q", page, int(CommandPage.sequence), done)
+        if waits or done % 2:
+            wrong += node.ask(Ioctl.START, cpu) != 0
+            if waits or done % 5 == 0:
+                node.ask(Ioctl.STOP, cpu)
+            wrong += node.read() != [cpu]
+        else:
+            wrong += node.ask(Ioctl.RUN, cpu) != 0
+        wrong += struct.unpack_from("<Q", page, int(CommandPage.completed_sequence))[0] != done
+    return done, wrong
+
+
 def races(seconds: str) -> dict[str, object]:
-    """START, STOP and read from several processes, one per CPU, with the sequence counted."""
+    """START, STOP, RUN and read from several processes, one per CPU."""
     ends = []
     until = time.monotonic() + float(seconds)
     _, count, _ = struct.unpack("=3I", fcntl.ioctl(Node().file, Ioctl.INFO, bytes(12)))
     for cpu in range(1, count):
         told, tell = os.pipe()
         if os.fork() == 0:
-            node = Node()
-            node.ask(Ioctl.CLAIM, cpu)
-            page = node.page(cpu)
-            done = wrong = 0
-            while time.monotonic() < until:
-                done += 1
-                wait = done % 3 == 0
-                if wait:
-                    node.give(cpu, page, RaiseKind.WAIT_FOR_STOP)
-                struct.pack_into("<Q", page, int(CommandPage.sequence), done)
-                if done % 2:
-                    wrong += wait and False
-                    begun = node.ask(Ioctl.START, cpu)
-                    if wait or done % 5 == 0:
-                        node.ask(Ioctl.STOP, cpu)
-                    wrong += begun != 0 or node.read() != [cpu]
-                elif wait:
-                    node.ask(Ioctl.START, cpu)
-                    node.ask(Ioctl.STOP, cpu)
-                    wrong += node.read() != [cpu]
-                else:
-                    wrong += node.ask(Ioctl.RUN, cpu) != 0
-                wrong += struct.unpack_from("<Q", page, int(CommandPage.completed_sequence))[0] != done
-            os.write(tell, struct.pack("=2I", done, wrong))
+            os.write(tell, struct.pack("=2I", *use(cpu, until)))
             os._exit(0)
         ends.append(told)
     results = [struct.unpack("=2I", os.read(told, 8)) for told in ends]
@@ -442,7 +422,10 @@ def races(seconds: str) -> dict[str, object]:
 
 CASES: dict[str, Callable[..., dict[str, object]]] = {
     case.__name__: case
-    for case in (errors, two_files, whole_region, started, faults, late, signalled, killed, converted, wanted, rolled_back, races)
+    for case in (
+        errors, two_files, whole_region, started, faults, late, signalled, killed, converted, wanted, rolled_back,
+        races,
+    )
 }
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ def test_what_fails_leaves_nothing(archive: FakeArchive, make_store: Callable[[]
     next((archive.root / "archive").iterdir()).unlink()
     with pytest.raises(AptFailed, match="apt cannot download tool=1-1: E: Can't find tool"):
         make_store().get("set", choose("tool"))
-    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == ["lock", "debian.sources"]
+    left = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sorted(left) == ["debian.sources", "lock", "read"]
 
 
 def test_a_damaged_package(archive: FakeArchive, make_store: Callable[[], Store]) -> None:
@@ -105,6 +106,21 @@ def test_apt_works_on_private_copies(archive: FakeArchive, tmp_path: Path) -> No
     for call in archive.calls:
         for name, folder in (("Etc::sourceparts", "sources"), ("State::lists", "lists"), ("Cache", "cache")):
             assert f"-o Dir::{name}={tmp_path / 'apt' / folder}" in call
+
+
+def test_lists_are_read_again_only_after_a_while(
+    archive: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.add("tool")
+    archive.add("tool", release="backports")
+
+    def updates(*, backports: bool) -> int:
+        Apt(tmp_path / "apt", sources=archive.host).candidate("tool", backports=backports)
+        return sum(call.endswith("update") for call in archive.calls)
+
+    assert [updates(backports=wanted) for wanted in (False, False, True, True)] == [1, 1, 2, 2]
+    monkeypatch.setattr(apt_module, "FRESH_SECONDS", 0)
+    assert updates(backports=False) == 3
 
 
 def test_backports_come_from_the_same_mirror(archive: FakeArchive, tmp_path: Path) -> None:
