@@ -100,7 +100,7 @@ class Apt:
                 shutil.copy(file, self._parts)
 
     def _update(self, what: str, name: str) -> None:
-        """Fetches the lists of all sources there are now, unless that was done a moment ago: file `name` has the time."""
+        """Fetches the lists of all sources there are now, unless it was done a moment ago: file `name` says when."""
         stamp = self._root / name
         if stamp.exists() and time.time() - stamp.stat().st_mtime < FRESH_SECONDS:
             return
