@@ -47,4 +47,5 @@ def host() -> str:
             break
     qemu = ".".join(str(part) for part in find_qemu().version)
     day = datetime.now(UTC).date().isoformat()
-    return f"{day}, {os.cpu_count()} cores of {model}, QEMU {qemu}, TCG"
+    load = os.getloadavg()[0]
+    return f"{day}, {os.cpu_count()} cores of {model}, QEMU {qemu}, TCG; load average {load:.0f} at the end"
