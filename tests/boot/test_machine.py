@@ -168,8 +168,12 @@ def test_every_wait_is_bounded(make: MakeMachine) -> None:
         with pytest.raises(WaitedInVain, match=r"waited 0.1 s for 'never' in console.log") as caught:
             machine.wait_console("never", seconds=0.1)
         assert caught.value.__notes__ == ["console.log ends:\n    h"]
+        machine.wait_event("RESUME", seconds=20)
         with pytest.raises(WaitedInVain, match=r"waited 0.1 s for QEMU's event NEVER") as caught:
             machine.wait_event("NEVER", seconds=0.1)
+        assert caught.value.__notes__ == ["events seen: RESUME"]
+        with pytest.raises(WaitedInVain) as caught:
+            machine.wait_event("NEVER", seconds=0.1, after=len(machine.events))
         assert caught.value.__notes__ == ["events seen: none"]
         with pytest.raises(WaitedInVain, match=r"waited 0.1 s for QEMU \(process \d+\) to end"):
             machine.wait_exit(seconds=0.1)
