@@ -13,6 +13,7 @@ report of a failed test names it.
 import os
 import re
 import shutil
+import signal
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ hypothesis.settings.load_profile("ci" if MUST_RUN or "CI" in os.environ else "de
 def pytest_configure() -> None:
     if BOOT not in (None, "0", "1"):
         raise pytest.UsageError(f"SIDECAR_BOOT is {BOOT!r}; it may be unset, 0 or 1")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
