@@ -8,6 +8,9 @@ The variable SIDECAR_BOOT has three states:
 
 A test that starts a machine takes the fixture `run_directory`; what it leaves there stays until its next run, and the
 report of a failed test names it.
+
+A test that boots Debian's kernel takes the fixture `stock_linux`. What it needs is fetched and built before the first
+test: no test's time limit is there for a mirror or a compiler.
 """
 
 import os
@@ -23,11 +26,14 @@ import pytest
 
 from sidecar.errors import UserError
 from sidecar.qemu.executable import find_qemu
+from sidecar.qemu.linux.apt import AptFailed
+from tests.support.stock_linux import StockLinux, prepare_stock_linux
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_DIRECTORIES = ROOT / "build" / "tests"
 BOOT = os.environ.get("SIDECAR_BOOT")
 MUST_RUN = BOOT == "1"
+PREPARED = pytest.StashKey[StockLinux | Exception]()
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -66,6 +72,32 @@ def why_no_boot() -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Before the first test: prepares what `stock_linux` gives, if a test takes it. Each step is bounded."""
+    config = session.config
+    takers = [item for item in session.items if "stock_linux" in getattr(item, "fixturenames", ())]
+    if config.option.collectonly or all(item.get_closest_marker("skip") for item in takers):
+        return
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    assert terminal is not None
+    try:
+        config.stash[PREPARED] = prepare_stock_linux(lambda line: terminal.write_line(f"stock Linux: {line}"))
+    except Exception as error:  # told by every test that takes it
+        config.stash[PREPARED] = error
+
+
+@pytest.fixture(scope="session")
+def stock_linux(pytestconfig: pytest.Config) -> StockLinux:
+    """Debian's kernels with the driver; skips the test where the mirror of this host does not give them."""
+    prepared = pytestconfig.stash[PREPARED]
+    if isinstance(prepared, AptFailed):
+        pytest.skip(str(prepared))
+    if isinstance(prepared, Exception):
+        raise prepared
+    return prepared
 
 
 @pytest.hookimpl(wrapper=True)

@@ -40,13 +40,13 @@ def cache_root() -> Path:
 
 
 @contextlib.contextmanager
-def locked(root: Path, tell: Tell = silent) -> Iterator[None]:
-    """Keeps every other process out of the cache's making."""
-    with (root / "lock").open("w") as file:
+def locked(lock: Path, tell: Tell = silent) -> Iterator[None]:
+    """Keeps every other process out of what `lock`, a file of no content, stands for; its end frees it."""
+    with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("waiting for another process that fills the cache")
+            tell(f"waiting for another process that has {lock}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

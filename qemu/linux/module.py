@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 
 from sidecar.errors import UserError
-from sidecar.qemu.linux.cache import Tell, silent
+from sidecar.qemu.linux.cache import Tell, locked, silent
 from sidecar.qemu.linux.kernels import LinuxKernel
 
 BUILD_SECONDS = 600
@@ -44,15 +44,17 @@ def build_module(kernel: LinuxKernel, *, source: Path, output: Path, tell: Tell 
     module = output / f"{module_name(source)}.ko"
     state = fingerprint(kernel, source)
     stamp = output / STAMP
-    if module.is_file() and stamp.is_file() and stamp.read_text() == state:
-        return module
-    tell(f"building {module.name} for Linux {kernel.version}")
-    shutil.rmtree(output, ignore_errors=True)
-    shutil.copytree(source, output)
-    _make(kernel, kernel.headers, output)
-    if not module.is_file():
-        raise ModuleBuildFailed(f"make built no {module.name} in {output}")
-    stamp.write_text(state)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with locked(Path(f"{output}.lock"), tell):
+        if module.is_file() and stamp.is_file() and stamp.read_text() == state:
+            return module
+        tell(f"building {module.name} for Linux {kernel.version}")
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(source, output)
+        _make(kernel, kernel.headers, output)
+        if not module.is_file():
+            raise ModuleBuildFailed(f"make built no {module.name} in {output}")
+        stamp.write_text(state)
     return module
 
 

@@ -52,7 +52,7 @@ class Store:
         known = self._known(name)
         if known is not None:
             return known
-        with locked(self._root, self._tell):
+        with locked(self._root / "lock", self._tell):
             return self._known(name) or self._make(name, choose, finish)
 
     def _known(self, name: str) -> Tree | None:

@@ -10,14 +10,15 @@ from sidecar.layout import CommandPage, SharedPage, abi_hash
 from sidecar.layout.acpi import AcpiHeader, Sdcr
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
-from tests.support.linux_client import complaints, ctl, ctl_json, guest, program, start_program
+from tests.support.linux_client import complaints, ctl, ctl_json, program, start_program
+from tests.support.stock_linux import StockLinux
 
 SMP = 6
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request), smp=SMP) as booted:
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request), smp=SMP) as booted:
         booted.load_driver()
         yield booted
 

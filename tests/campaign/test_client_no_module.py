@@ -10,14 +10,15 @@ import pytest
 from sidecar.qemu.linux.agent_client import GuestCommand
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
-from tests.support.linux_client import allow_no_module, complaints, ctl, ctl_json, guest, start_program
+from tests.support.linux_client import allow_no_module, complaints, ctl, ctl_json, start_program
+from tests.support.stock_linux import StockLinux
 
 SMP = 4
 
 
 @pytest.fixture(scope="module")
-def bare(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request), smp=SMP) as booted:
+def bare(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request), smp=SMP) as booted:
         yield booted
 
 
@@ -126,8 +127,8 @@ def test_the_driver_finds_what_a_client_has_left_running(session: LinuxSession) 
     session.guest.run("rmmod sidecar").check()
 
 
-def test_xapic_mode_is_refused_with_the_remedy(run_directory: Path) -> None:
-    with guest(run_directory, smp=2, append="nox2apic") as session:
+def test_xapic_mode_is_refused_with_the_remedy(stock_linux: StockLinux, run_directory: Path) -> None:
+    with stock_linux.guest(run_directory, smp=2, append="nox2apic") as session:
         allow_no_module(session)
         said = ctl(session, "ping")
         assert said.status == 2

@@ -7,7 +7,8 @@ import pytest
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
 from tests.support.client_race import answered, race
-from tests.support.linux_client import allow_no_module, guest
+from tests.support.linux_client import allow_no_module
+from tests.support.stock_linux import StockLinux
 
 CPUS = range(1, 7)
 COMMANDS = 50_000
@@ -19,8 +20,8 @@ KILL_EVERY = 3.0
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request), smp=len(CPUS) + 1) as booted:
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request), smp=len(CPUS) + 1) as booted:
         yield booted
 
 

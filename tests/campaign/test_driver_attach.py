@@ -9,7 +9,7 @@ from sidecar.layout import ControlPage, CpuMapEntry, CpuStatus, abi_hash
 from sidecar.layout.acpi import AcpiHeader, Sdcr, SdcrNode
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
-from tests.support.linux_client import complaints, ctl, guest
+from tests.support.linux_client import complaints, ctl
 from tests.support.linux_driver import (
     damaged,
     damaged_table,
@@ -21,14 +21,15 @@ from tests.support.linux_driver import (
     unload,
     wait_settled,
 )
+from tests.support.stock_linux import StockLinux
 
 SMP = 8
 OTHER_HASH = struct.pack("<Q", abi_hash() ^ 1)
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request), smp=SMP) as booted:
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request), smp=SMP) as booted:
         yield booted
 
 

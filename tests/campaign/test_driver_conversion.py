@@ -8,8 +8,9 @@ from sidecar.layout import CpuStatus
 from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
-from tests.support.linux_client import complaints, ctl, guest
+from tests.support.linux_client import complaints, ctl
 from tests.support.linux_driver import case, shown, states, status, switch, unload, wait_settled
+from tests.support.stock_linux import StockLinux
 
 SMP = 6
 OURS = range(1, SMP)
@@ -17,8 +18,8 @@ BUSY_HOST_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request), smp=SMP) as booted:
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request), smp=SMP) as booted:
         booted.load_driver()
         yield booted
 

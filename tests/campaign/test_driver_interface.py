@@ -7,8 +7,9 @@ import pytest
 from sidecar.layout.ioctl import Ioctl
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
-from tests.support.linux_client import complaints, guest
+from tests.support.linux_client import complaints
 from tests.support.linux_driver import case, shown
+from tests.support.stock_linux import StockLinux
 
 SMP = 6
 BUSY_HOST_SECONDS = 20
@@ -16,8 +17,8 @@ COMMANDS = [what.name for what in Ioctl if what is not Ioctl.INFO]
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request), smp=SMP) as booted:
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request), smp=SMP) as booted:
         booted.load_driver()
         yield booted
 

@@ -7,8 +7,9 @@ import pytest
 
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
-from tests.support.linux_client import complaints, ctl, guest
+from tests.support.linux_client import complaints, ctl
 from tests.support.linux_driver import CLASS, response, states, switch, unload
+from tests.support.stock_linux import StockLinux
 
 SMP = 8
 LEFT = 2
@@ -17,8 +18,8 @@ ONLINE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request), smp=SMP, numa=2, append=f"sidecar.linux_cpus={LEFT}") as booted:
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request), smp=SMP, numa=2, append=f"sidecar.linux_cpus={LEFT}") as booted:
         yield booted
 
 

@@ -6,15 +6,16 @@ import pytest
 
 from sidecar.layout import CpuStatus, RaiseKind
 from sidecar.qemu.waiting import wait_until
-from tests.support.linux_client import complaints, ctl, guest
+from tests.support.linux_client import complaints, ctl
 from tests.support.linux_driver import refusal, response, status
 from tests.support.linux_kexec import kexec_finds_every_cpu
+from tests.support.stock_linux import StockLinux
 
 DEAD_SECONDS = 30
 
 
-def test_sleep_is_refused(run_directory: Path) -> None:
-    with guest(run_directory, smp=3) as session:
+def test_sleep_is_refused(stock_linux: StockLinux, run_directory: Path) -> None:
+    with stock_linux.guest(run_directory, smp=3) as session:
         session.load_driver()
         kinds = session.guest.read("/sys/power/state").decode().split()
         assert "freeze" in kinds
@@ -25,9 +26,9 @@ def test_sleep_is_refused(run_directory: Path) -> None:
         assert complaints(session) == []
 
 
-def test_a_panic_ends_the_notification(run_directory: Path) -> None:
+def test_a_panic_ends_the_notification(stock_linux: StockLinux, run_directory: Path) -> None:
     """Linux stays where it is; the CPUs of the sidecar are idle and call nobody."""
-    with guest(run_directory, smp=3, append="panic=0") as session:
+    with stock_linux.guest(run_directory, smp=3, append="panic=0") as session:
         session.load_driver()
         assert response(session)[1] >= 32
         session.guest.start("echo c > /proc/sysrq-trigger")
@@ -37,9 +38,9 @@ def test_a_panic_ends_the_notification(run_directory: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [RaiseKind.WAIT_FOR_STOP, RaiseKind.SPIN])
-def test_a_reboot_with_a_command_running(run_directory: Path, kind: RaiseKind) -> None:
+def test_a_reboot_with_a_command_running(stock_linux: StockLinux, run_directory: Path, kind: RaiseKind) -> None:
     """QEMU ends where the machine would start again; its memory is still there to be looked at."""
-    with guest(run_directory, smp=3) as session:
+    with stock_linux.guest(run_directory, smp=3) as session:
         session.load_driver()
         command = ["--command", "raise", "--kind", kind.name.lower(), "--seconds", "500"]
         session.guest.start(["sidecarctl", "run", "1", *command])
@@ -53,13 +54,13 @@ def test_a_reboot_with_a_command_running(run_directory: Path, kind: RaiseKind) -
         assert spins == (kind is RaiseKind.SPIN)
 
 
-def test_linux_in_xapic_mode_is_refused_with_the_remedy(run_directory: Path) -> None:
-    with guest(run_directory, smp=3, append="nox2apic") as session:
+def test_linux_in_xapic_mode_is_refused_with_the_remedy(stock_linux: StockLinux, run_directory: Path) -> None:
+    with stock_linux.guest(run_directory, smp=3, append="nox2apic") as session:
         text = refusal(session)
         assert "Linux runs the APICs in xAPIC mode" in text
         assert "-device intel-iommu,intremap=on,eim=on" in text
         assert complaints(session) == []
 
 
-def test_after_kexec_the_driver_finds_every_cpu(run_directory: Path) -> None:
-    kexec_finds_every_cpu(run_directory, "stable")
+def test_after_kexec_the_driver_finds_every_cpu(stock_linux: StockLinux, run_directory: Path) -> None:
+    kexec_finds_every_cpu(stock_linux, run_directory, "stable")

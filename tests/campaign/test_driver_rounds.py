@@ -10,9 +10,10 @@ from sidecar.layout import CpuStatus
 from sidecar.qemu.linux.kernels import WHICH, Which
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
-from tests.support.linux_client import complaints, ctl, guest
+from tests.support.linux_client import complaints, ctl
 from tests.support.linux_driver import case, shown, states, status, switch
 from tests.support.linux_kexec import kexec_finds_every_cpu
+from tests.support.stock_linux import StockLinux
 
 SMP = 8
 OURS = range(1, SMP)
@@ -21,8 +22,8 @@ RACE_SECONDS = 120
 
 
 @pytest.fixture(scope="module", params=WHICH)
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    with guest(fresh_directory(request, request.param), smp=SMP, which=request.param) as booted:
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    with stock_linux.guest(fresh_directory(request, request.param), smp=SMP, which=request.param) as booted:
         booted.load_driver()
         yield booted
 
@@ -75,5 +76,5 @@ def test_loaded_and_unloaded_beside_hotplug(session: LinuxSession) -> None:
 
 
 @pytest.mark.parametrize("which", WHICH)
-def test_kexec(run_directory: Path, which: Which) -> None:
-    kexec_finds_every_cpu(run_directory, which)
+def test_kexec(stock_linux: StockLinux, run_directory: Path, which: Which) -> None:
+    kexec_finds_every_cpu(stock_linux, run_directory, which)

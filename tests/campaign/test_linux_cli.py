@@ -10,20 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stock_linux import stock_kernel
-
 SECONDS = 200
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("stock_linux")]
 
 
 def boot(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sidecar", "boot", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-
-
-@pytest.fixture(autouse=True)
-def kernel() -> None:
-    stock_kernel("stable")
 
 
 def test_the_report_of_a_machine_with_the_sidecar() -> None:

@@ -13,14 +13,14 @@ from sidecar.qemu.linux.agent_client import GuestError, Result
 from sidecar.qemu.linux_session import LinuxSession
 from sidecar.qemu.waiting import WaitedInVain
 from tests.support.booted import fresh_directory
-from tests.support.stock_linux import hello_module, stock_kernel
+from tests.support.stock_linux import StockLinux, hello_module
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module", params=["stable", "backports"])
-def session(request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
-    kernel = stock_kernel(request.param)
+def session(stock_linux: StockLinux, request: pytest.FixtureRequest) -> Iterator[LinuxSession]:
+    kernel = stock_linux.kernels[request.param]
     directory = fresh_directory(request, request.param)
     driver = hello_module(kernel, directory / "module")
     tool = directory / "tool.sh"

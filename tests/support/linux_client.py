@@ -1,6 +1,5 @@
-"""A Linux guest for the tests of the client: booted with the driver at hand, used by sidecarctl and by programs."""
+"""A Linux guest in the tests of client and driver: used by sidecarctl and by programs, its log looked through."""
 
-import fcntl
 import json
 import re
 from dataclasses import dataclass
@@ -8,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.qemu.linux.agent_client import GuestCommand, Result
-from sidecar.qemu.linux.kernels import Which, kernel_package
-from sidecar.qemu.linux.module import build_module
 from sidecar.qemu.linux_session import LinuxSession
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).resolve().parent / "in_guest"
 SECONDS = 60.0
 
@@ -30,19 +26,6 @@ class Said:
     @property
     def data(self) -> Any:
         return json.loads(self.out)
-
-
-def guest(directory: Path, *, smp: int, which: Which = "stable", append: str = "", numa: int = 1) -> LinuxSession:
-    """A machine to be booted by `with`, in which RAISE raises faults; the driver is not loaded yet."""
-    kernel = kernel_package(which)
-    output = ROOT / "build" / f"driver-{kernel.version}"
-    output.parent.mkdir(exist_ok=True)
-    with open(f"{output}.lock", "w") as lock:  # one test run builds at a time
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        driver = build_module(kernel, source=ROOT / "driver", output=output)
-    return LinuxSession(
-        kernel=kernel, smp=smp, numa=numa, driver=driver, append=f"sidecar.tests {append}", directory=directory
-    )
 
 
 def ctl(session: LinuxSession, *arguments: str, seconds: float = SECONDS) -> Said:

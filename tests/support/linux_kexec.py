@@ -4,23 +4,22 @@ from pathlib import Path
 
 from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux.initramfs import initramfs
-from sidecar.qemu.linux.kernels import Which, kernel_package
-from sidecar.qemu.linux.module import build_module
+from sidecar.qemu.linux.kernels import Which
 from sidecar.qemu.linux.userland import guest_root
 from sidecar.qemu.linux_session import LinuxSession
 from sidecar.qemu.waiting import WaitedInVain, wait_until
-from tests.support.linux_client import PROGRAMS, ROOT, complaints, ctl
+from tests.support.linux_client import PROGRAMS, complaints, ctl
 from tests.support.linux_driver import response, states, switch, wait_settled
+from tests.support.stock_linux import StockLinux
 
 SMP = 5
 BOOT_SECONDS = 120
 AGENT_SECONDS = 60
 
 
-def kexec_finds_every_cpu(directory: Path, which: Which) -> None:
+def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which) -> None:
     """Before: one CPU is Linux's, one has been, one runs a command, one is idle. Afterwards all are the sidecar's."""
-    kernel = kernel_package(which)
-    driver = build_module(kernel, source=ROOT / "driver", output=ROOT / "build" / f"driver-{kernel.version}")
+    kernel, driver = stock_linux.kernels[which], stock_linux.drivers[which]
     files = {"kernel": kernel.image.read_bytes(), "initramfs": initramfs(kernel, guest=guest_root(), driver=driver)}
     for name, data in files.items():
         (directory / name).write_bytes(data)
