@@ -33,6 +33,7 @@ def files() -> Iterator[Path]:
         subfolders[:] = [
             name for name in subfolders if not NOT_OURS.match(name) and not Path(folder, name).is_symlink()
         ]
+        names = [name for name in names if name != ".git"]  # a file in a second working tree
         yield from (path for name in names if not (path := Path(folder, name)).is_symlink())
 
 
