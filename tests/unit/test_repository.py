@@ -96,6 +96,7 @@ def test_a_skip_fails_where_all_must_run(tmp_path: Path) -> None:
 
 def run_suite(suite: Path, boot: str | None) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if name != "SIDECAR_BOOT"}
+    environment["PYTHONPATH"] = str(ROOT)  # conftest.py imports tests.support
     if boot is not None:
         environment["SIDECAR_BOOT"] = boot
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(suite)]
