@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x83a2abfed836ed47ULL
+#define SIDECAR_ABI_HASH 0xe72efe5aff0c7139ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -268,8 +268,8 @@ struct sidecar_output {
 	struct sidecar_node_output nodes[128];
 	/* 0xd00: ABI_VERSION of the sidecar */
 	__u32 abi_version;
-	/* 0xd04: zero */
-	__u32 reserved_d04;
+	/* 0xd04: CPUs that faulted during their arrival; their fault records say why */
+	__u32 faulted_count;
 	/* 0xd08: ABI hash of the sidecar */
 	__u64 abi_hash;
 	/* 0xd10: physical address of the running image */

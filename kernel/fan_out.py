@@ -9,7 +9,8 @@ ATTEMPTS = 3
 HELPED_BY_EACH = 1
 """CPUs that an arriving CPU starts before it goes idle. The boot CPU goes on until none is left, so none is forgotten.
 
-More would be faster on paper; where virtual CPUs outnumber the host's, they only keep the started ones from running."""
+More would be faster on paper; where virtual CPUs outnumber the host's, they only keep the started ones from running:
+docs/decisions.md has the measurement."""
 
 
 def start_cpu() -> str:
@@ -74,26 +75,28 @@ def fan_out() -> str:
 
 
 def next_starting() -> str:
-    """Iterate over the CPUs whose status is RUN: started, but not yet idle.
+    """Iterate over the CPUs whose status is RUN: started, but not yet idle. Or, next_with_status, over those with cl.
 
     In and out: r8 node state, r9d nodes left, r10d next index. In: r15 params.
-    Out: rax address of the status byte, esi x2APIC id; rax 0 at the end. Interrupts: off. Stack: none.
+    Out: rax address of the status byte, esi x2APIC id; rax 0 at the end. Clobbers: rcx. Interrupts: off. Stack: none.
     """
     return """
     next_starting:
+            mov     cl, CpuStatus.RUN
+    next_with_status:
             test    r9d, r9d
             je      .none
             mov     rax, qword ptr [r8 + NodeState.memory_base]
     .cpu:   cmp     r10d, dword ptr [r8 + NodeState.vp_count]
             jae     .next
-            cmp     byte ptr [rax + r10 + ControlPage.cpu_status], CpuStatus.RUN
+            cmp     byte ptr [rax + r10 + ControlPage.cpu_status], cl
             je      .found
             inc     r10d
             jmp     .cpu
     .next:  add     r8, NodeState.SIZE
             dec     r9d
             xor     r10d, r10d
-            jmp     next_starting
+            jmp     next_with_status
     .found: lea     rax, [rax + r10 + ControlPage.cpu_status]
             mov     esi, dword ptr [r8 + NodeState.base_vp]
             add     esi, r10d
@@ -112,7 +115,7 @@ def wait_for_all() -> str:
 
     Each of the attempts ends when no CPU has arrived for start_timeout_ms, so the wait is bounded. A CPU that arrives
     after its claim was revoked finds its status REMOVED and halts.
-    In: r15 params, r14 output. Out: output's counts and all_idle_tsc.
+    In: r15 params, r14 output. Out: output's counts and all_idle_tsc; a CPU whose arrival faulted is counted apart.
     Clobbers: rax, rcx, rdx, rsi, rbx, rbp, r8 to r13. Interrupts: off. Stack: 8 bytes and those of its callees.
     """
     return f"""
@@ -179,7 +182,15 @@ def wait_for_all() -> str:
             shl     rdx, 32
             or      rax, rdx
     .all:   mov     qword ptr [r14 + SidecarOutput.all_idle_tsc], rax
-            ret
+            mov     cl, CpuStatus.FAULTED           # not RUN any more, but not idle either
+            call    first_starting
+    .fault: call    next_with_status
+            test    rax, rax
+            je      .ready
+            inc     dword ptr [r14 + SidecarOutput.faulted_count]
+            dec     dword ptr [r14 + SidecarOutput.started_count]
+            jmp     .fault
+    .ready: ret
 
     first_starting:
             lea     r8, [rip + node_states]

@@ -52,11 +52,8 @@ def prepare_nodes() -> str:
             mov     rcx, qword ptr [r13 + SidecarNodeParams.memory_size]
             cmp     rcx, r8
             jb      entry_fail
-            lea     rsi, [rip + text_node_windows]
-            lea     rcx, [r12 + r11]
-            mov     r8d, TABLE_ENTRIES
-            cmp     rcx, r8
-            ja      entry_fail
+            call    check_overlap
+            call    check_cpus                      # so all windows together have room: WINDOW_SLOTS is checked for it
             call    map_window
             call    fill_control_page
             add     r13, SidecarNodeParams.SIZE
@@ -74,12 +71,84 @@ def prepare_nodes() -> str:
             .asciz  "sidecar node %u: vp_count %u, expected at least %u"
     text_node_size:
             .asciz  "sidecar node %u: memory_size %x, expected at least %x"
-    text_node_windows:
-            .asciz  "sidecar node %u: needs window tables up to %u, expected at most %u"
             .section .bss
             .align  64
     node_states:
             .zero   MAX_NODES * NodeState.SIZE
+    """
+
+
+def check_overlap() -> str:
+    """Refuse a node whose memory wraps, or overlaps an earlier node's.
+
+    In: r13 node params, ebp node index, r15 params. Out: returns, or entry_fail. Keeps r10, r11.
+    Clobbers: rax, rcx, rdx, rsi, rdi, r8, r9. Interrupts: off. Stack: none.
+    """
+    return """
+    check_overlap:
+            mov     edx, ebp
+            mov     rcx, qword ptr [r13 + SidecarNodeParams.memory_base]
+            mov     r8, rcx
+            lea     rsi, [rip + text_node_wraps]
+            add     r8, qword ptr [r13 + SidecarNodeParams.memory_size]
+            jb      entry_fail
+            mov     r9, r8                          # end of this node's memory
+            lea     rdi, [r15 + SidecarParams.nodes]
+            xor     r8d, r8d
+            lea     rsi, [rip + text_node_overlaps]
+    .other: cmp     r8d, ebp
+            jae     .done
+            mov     rax, qword ptr [rdi + SidecarNodeParams.memory_base]
+            cmp     rax, r9
+            jae     .apart
+            add     rax, qword ptr [rdi + SidecarNodeParams.memory_size]
+            cmp     rcx, rax
+            jb      entry_fail
+    .apart: add     rdi, SidecarNodeParams.SIZE
+            inc     r8d
+            jmp     .other
+    .done:  ret
+            .section .rodata
+    text_node_wraps:
+            .asciz  "sidecar node %u: memory_base %x and memory_size end at %x, expected no overflow"
+    text_node_overlaps:
+            .asciz  "sidecar node %u: its memory at %x overlaps node %u's"
+    """
+
+
+def check_cpus() -> str:
+    """Refuse a node whose CPUs the CPU map gives to another node or calls by another number.
+
+    So no CPU belongs to two nodes, and an arriving CPU finds the node that was prepared for it.
+    In: rbx node state, ebp node index, r15 params. Out: returns, or entry_fail. Keeps r10, r11.
+    Clobbers: rax, rcx, rdx, rsi, r8, r9. Interrupts: off. Stack: none.
+    """
+    return """
+    check_cpus:
+            mov     edx, ebp
+            mov     ecx, dword ptr [rbx + NodeState.base_vp]
+            mov     r9d, dword ptr [rbx + NodeState.vp_count]
+            mov     eax, ecx
+            shl     rax, 4                          # CpuMapEntry.SIZE
+            add     rax, qword ptr [r15 + SidecarParams.cpu_map_pa]
+    .cpu:   lea     rsi, [rip + text_cpu_node]
+            movzx   r8d, word ptr [rax + CpuMapEntry.node]
+            cmp     r8d, edx
+            jne     entry_fail
+            lea     rsi, [rip + text_cpu_number]
+            mov     r8d, dword ptr [rax + CpuMapEntry.linux_number]
+            cmp     r8d, ecx
+            jne     entry_fail
+            add     rax, CpuMapEntry.SIZE
+            inc     ecx
+            dec     r9d
+            jne     .cpu
+            ret
+            .section .rodata
+    text_cpu_node:
+            .asciz  "sidecar node %u: entry %u of the CPU map says node %u"
+    text_cpu_number:
+            .asciz  "sidecar node %u: entry %u of the CPU map says linux_number %u"
     """
 
 
@@ -192,4 +261,4 @@ def fill_control_page() -> str:
     """
 
 
-ROUTINES = (prepare_nodes, map_window, fill_control_page)
+ROUTINES = (prepare_nodes, check_overlap, check_cpus, map_window, fill_control_page)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sidecar.layout.abi import MAX_CPUS
+from sidecar.layout.abi import MAX_CPUS, MAX_NODES
 from sidecar.layout.params import CpuMapEntry
 from sidecar.layout.schema import PAGE_SIZE, LayoutError, register_enum
 
@@ -117,6 +117,10 @@ if len(set(_slots)) != len(_slots):
 def window_tables(cpu_count: int) -> int:
     """Page tables that the window onto a node of `cpu_count` CPUs needs."""
     return -(-(1 + PAGES_PER_CPU * cpu_count) // TABLE_ENTRIES)
+
+
+if MAX_NODES + window_tables(MAX_CPUS) > WINDOW_SLOTS:
+    raise LayoutError(f"windows of {MAX_CPUS} CPUs in {MAX_NODES} nodes need more than {WINDOW_SLOTS} slots")
 
 
 def required_memory(cpu_count: int) -> int:

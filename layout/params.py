@@ -128,7 +128,7 @@ SidecarOutput = Layout(
         "error" / CommandError.struct * "meaningful only if the entry returned false",
         "nodes" / Array(MAX_NODES, SidecarNodeOutput.struct) * "the nodes, in the order of SidecarParams.nodes",
         "abi_version" / Int32ul * "ABI_VERSION of the sidecar",
-        "reserved_d04" / Int32ul * "zero",
+        "faulted_count" / Int32ul * "CPUs that faulted during their arrival; their fault records say why",
         "abi_hash" / Int64ul * "ABI hash of the sidecar",
         "image_pa" / Int64ul * "physical address of the running image",
         "image_bytes" / Int64ul * "its bytes with .bss",

@@ -100,6 +100,11 @@ def report_sidecar() -> str:
             lea     rsi, [rip + text_started]
             call    say
             xor     ebx, ebx
+            mov     edx, dword ptr [rip + output_page + SidecarOutput.faulted_count]
+            test    edx, edx
+            je      .next
+            lea     rsi, [rip + text_faulted]
+            call    say
     .next:  cmp     ebx, dword ptr [rip + output_page + SidecarOutput.missing_count]
             jae     .done
             cmp     ebx, MISSING_LISTED
@@ -114,6 +119,8 @@ def report_sidecar() -> str:
             .section .rodata
     text_started:
             .asciz  "sidecar: %u CPUs idle in %u nodes, %u us after the first INIT"
+    text_faulted:
+            .asciz  "note: %u CPUs faulted during their arrival; their fault records say why"
     text_missing:
             .asciz  "note: the CPU with APIC id %u did not start"
     """

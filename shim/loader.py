@@ -3,6 +3,8 @@
 Runs on the boot CPU. The image relocates itself. Ref: ELF gABI, "ELF Header", "Program Header".
 """
 
+from sidecar.layout.address_map import IMAGE_MAX_BYTES
+
 HEADER_CHECKS = (
     # (name for the sentence, load of the value into edx, expected)
     ("magic", "mov edx, dword ptr [rbx]", "ELF_MAGIC"),
@@ -142,7 +144,7 @@ def load_image() -> str:
     text_elf_segment:
             .asciz  "the sidecar image has segment %u at %x ending outside the file: truncated?"
     text_elf_large:
-            .asciz  "the sidecar image has segment %u at %x ending beyond 2 MiB"
+            .asciz  "the sidecar image has segment %u at %x ending beyond {IMAGE_MAX_BYTES:#x}"
     text_elf_entry:
             .asciz  "the sidecar image has its entry at %x, in no executable segment"
     text_elf_memory:

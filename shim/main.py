@@ -86,9 +86,6 @@ def decide() -> str:
             lea     rsi, [rip + text_no_nx]
             bt      edx, Cpuid.EXT_EDX_NX_BIT
             jae     no_sidecar
-            lea     rsi, [rip + text_no_acpi]
-            cmp     qword ptr [rip + acpi_root], 0
-            je      no_sidecar
             ret
             .section .rodata
     text_off:
@@ -101,8 +98,6 @@ def decide() -> str:
             .asciz  "the CPUs do not tell their x2APIC id (CPUID leaf 0xB)"
     text_no_nx:
             .asciz  "the CPUs have no no-execute pages"
-    text_no_acpi:
-            .asciz  "the firmware has no ACPI tables"
     """
 
 

@@ -35,16 +35,14 @@ def split_nodes() -> str:
             xor     edx, edx
             mov     ecx, MAX_NODE_CPUS
             div     ecx
-            mov     ecx, eax                        # how many chunks
-            lea     eax, [r14 + rcx - 1]
+            mov     r15d, eax                       # chunks left
+    .chunk: lea     eax, [r14 + r15 - 1]
             xor     edx, edx
-            div     ecx
-            mov     r15d, eax                       # CPUs in each, rounded up
-    .chunk: mov     r13d, r15d
-            cmp     r13d, r14d
-            cmova   r13d, r14d
+            div     r15d
+            mov     r13d, eax                       # CPUs left by chunks left, rounded up
             call    make_node
             add     r12d, r13d
+            dec     r15d
             sub     r14d, r13d
             jne     .chunk
             jmp     .run

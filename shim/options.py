@@ -69,6 +69,8 @@ def read_options() -> str:
             jne     .unknown
             call    read_number
             jb      .unknown
+            cmp     byte ptr [rsi], ' '
+            ja      .unknown
             mov     dword ptr [rip + phantom_apic_id], eax
             or      dword ptr [rip + options], Option.PHANTOM
             jmp     .skip

@@ -24,7 +24,7 @@ from sidecar.layout.address_map import PAGES_PER_CPU, WINDOWS_VA
 from sidecar.layout.private import NodeState
 from sidecar.protocol.page_tables import walk
 from tests.support.emulator import Emulator
-from tests.unit.kernel.helpers import BASE, NODES, RAM, Node, accepted, cpu, fresh, output, write_params
+from tests.unit.kernel.helpers import BASE, NODES, OUTPUT, PARAMS, RAM, Node, accepted, cpu, fresh, output, write_params
 
 FILLED = 0xA5
 Policies = list[list[CpuPolicy]]
@@ -127,3 +127,15 @@ def test_pages_count_as_not_initialised_and_nothing_beyond_is_written(policies: 
 def test_a_node_of_the_most_cpus_fits_into_its_memory() -> None:
     nodes, cpus = split([[CpuPolicy.LINUX] + [CpuPolicy.SIDECAR] * 31], gap=0)
     assert output(prepared(nodes, cpus)).started_count == 31
+
+
+def test_a_cpu_that_faulted_during_its_arrival_is_not_counted_as_started() -> None:
+    """The boot CPU's wait, over status bytes as the arriving CPUs leave them."""
+    nodes, cpus = split([[CpuPolicy.LINUX] + [CpuPolicy.SIDECAR] * 3, [CpuPolicy.LINUX, CpuPolicy.SIDECAR]], gap=1)
+    kernel = prepared(nodes, cpus)
+    removed, idle, faulted = CpuStatus.REMOVED, CpuStatus.IDLE, CpuStatus.FAULTED
+    for node, statuses in zip(nodes, [(removed, idle, faulted, idle), (removed, faulted)], strict=True):
+        kernel.write(node.memory_base + ControlPage.cpu_status, bytes(statuses))
+    assert kernel.call("wait_for_all", r15=PARAMS, r14=OUTPUT).stop == ""
+    said = output(kernel)
+    assert (said.started_count, said.faulted_count, said.missing_count) == (2, 2, 0)

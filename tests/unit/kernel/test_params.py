@@ -72,13 +72,31 @@ WRONG_NODES: dict[str, tuple[tuple[Node, ...], dict[str, Any], str]] = {
         f"node 1: memory_size {required_memory(2) - 1:#x}, expected at least {required_memory(2):#x}",
     ),
     "empty": (TWO_NODES, {"cpus": LINUX_ONLY}, "node 0: 0 CPUs for the sidecar, expected at least 1"),
-    "windows": (
-        (Node(0, 128, NODES),) * 128,
-        {"cpus": cpus_of([Node(0, 128, NODES)])},
-        "node 127: needs window tables up to 514, expected at most 512",
+    "wraps": (
+        (TWO_NODES[0], Node(3, 2, NODES + 0x10_0000, -0x1000 & (1 << 64) - 1)),
+        {},
+        f"node 1: memory_base {NODES + 0x10_0000:#x} and memory_size end at {NODES + 0xF_F000:#x}, "
+        "expected no overflow",
+    ),
+    "overlaps": (
+        (TWO_NODES[0], Node(3, 2, NODES + required_memory(3) - 0x1000)),
+        {},
+        f"node 1: its memory at {NODES + required_memory(3) - 0x1000:#x} overlaps node 0's",
+    ),
+    "overlaps from below": (
+        (Node(0, 3, NODES + 0x10_0000), Node(3, 2, NODES, 0x10_1000)),
+        {},
+        f"node 1: its memory at {NODES:#x} overlaps node 0's",
     ),
 }
 """By the name of the check: the nodes, what else is in the page, and what is said of it."""
+
+ENTRY = cpus_of(TWO_NODES)
+WRONG_CPUS: dict[str, tuple[list[bytes], str]] = {
+    "node": ([*ENTRY[:4], cpu(4, 0)], "node 1: entry 4 of the CPU map says node 0"),
+    "number": ([*ENTRY[:1], cpu(2, 0), *ENTRY[2:]], "node 0: entry 1 of the CPU map says linux_number 2"),
+}
+"""By the name of the check: the CPU map, and what is said of it."""
 
 
 def labels(prefix: str) -> set[str]:
@@ -89,6 +107,7 @@ def labels(prefix: str) -> set[str]:
 def test_each_check_has_its_test() -> None:
     assert {name for name, *_ in params.CHECKS} == FIELDS.keys() | PLACES.keys() == labels("text_params_")
     assert {name.partition(" ")[0] for name in WRONG_NODES} == labels("text_node_")
+    assert WRONG_CPUS.keys() == labels("text_cpu_")
 
 
 @pytest.mark.parametrize("check", FIELDS)
@@ -114,6 +133,21 @@ def test_a_wrong_node_is_refused_with_its_number_and_value(check: str) -> None:
     kernel = fresh()
     write_params(kernel, nodes, **changes)
     assert refusal(kernel) == f"sidecar {sentence}"
+
+
+@pytest.mark.parametrize("check", WRONG_CPUS)
+def test_a_cpu_map_that_contradicts_the_nodes_is_refused(check: str) -> None:
+    cpus, sentence = WRONG_CPUS[check]
+    kernel = fresh()
+    write_params(kernel, cpus=cpus)
+    assert refusal(kernel) == f"sidecar {sentence}"
+
+
+def test_one_cpu_cannot_be_in_two_nodes() -> None:
+    nodes = (Node(0, 3, NODES), Node(2, 3, NODES + 0x10_0000))
+    kernel = fresh()
+    write_params(kernel, nodes, cpus_of([Node(0, 3, NODES), Node(3, 2, NODES)]))
+    assert refusal(kernel) == "sidecar node 1: entry 2 of the CPU map says node 0"
 
 
 def test_a_right_page_is_accepted() -> None:

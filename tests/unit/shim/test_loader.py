@@ -97,9 +97,11 @@ SEGMENT = {
     "huge file size": (PHDR["p_filesz"], (1 << 64) - 1,
                        f"segment {LAST} at {VADDR:#x} ending outside the file: truncated?"),
     "memory size": (PHDR["p_memsz"], IMAGE_MAX_BYTES + 1,
-                    f"segment {LAST} at {VADDR:#x} ending beyond 2 MiB"),
-    "huge memory size": (PHDR["p_memsz"], (1 << 64) - 1, f"segment {LAST} at {VADDR:#x} ending beyond 2 MiB"),
-    "memory end": (PHDR["p_memsz"], IMAGE_MAX_BYTES - VADDR + 1, f"segment {LAST} at {VADDR:#x} ending beyond 2 MiB"),
+                    f"segment {LAST} at {VADDR:#x} ending beyond {IMAGE_MAX_BYTES:#x}"),
+    "huge memory size": (PHDR["p_memsz"], (1 << 64) - 1,
+                         f"segment {LAST} at {VADDR:#x} ending beyond {IMAGE_MAX_BYTES:#x}"),
+    "memory end": (PHDR["p_memsz"], IMAGE_MAX_BYTES - VADDR + 1,
+                   f"segment {LAST} at {VADDR:#x} ending beyond {IMAGE_MAX_BYTES:#x}"),
 }  # fmt: skip
 
 

@@ -37,8 +37,7 @@ class Split:
 def chunks(count: int) -> list[int]:
     """How many CPUs each of the chunks of `count` CPUs has."""
     number = -(-count // MAX_NODE_CPUS)
-    largest = -(-count // number)
-    return [min(largest, count - done) for done in range(0, count, largest)]
+    return [count // number + (chunk < count % number) for chunk in range(number)]
 
 
 def by_the_rule(numa_nodes: Sequence[int], linux: set[int], free: list[Area]) -> Split:

@@ -42,7 +42,7 @@ class Read:
                 self.options |= Option.TESTS
             case _ if has_value and name == "sidecar.linux_cpus":
                 self.cpu_list(value, rest.partition("=")[2])
-            case _ if has_value and name == "sidecar.phantom" and (number := leading_number(value)) is not None:
+            case _ if has_value and name == "sidecar.phantom" and (number := whole_number(value)) is not None:
                 self.options |= Option.PHANTOM
                 self.phantom = number
             case _ if word.startswith("sidecar"):
@@ -63,8 +63,8 @@ class Read:
         self.notes.append(f"note: {text}"[: LINE_BYTES - 1].removeprefix("note: "))
 
 
-def leading_number(text: str) -> int | None:
-    match = re.match("[0-9]+", text)
+def whole_number(text: str) -> int | None:
+    match = re.fullmatch("[0-9]+", text)
     return int(match[0]) if match and int(match[0]) <= LARGEST else None
 
 
@@ -101,6 +101,7 @@ LINE = st.lists(st.tuples(WORD, BLANK).map("".join), max_size=8).map("".join)
 @given(LINE)
 @example("sidecar.linux_cpus=0-2047")
 @example("sidecar.linux_cpus=2047,2048")
+@example("sidecar.phantom=77x")
 @example("sidecar.phantom=100000 sidecar.phantom=100001")
 @example("sidecar.linux_cpus=1,2,")
 @example("sidecar" + "x" * 2000)
