@@ -17,10 +17,20 @@ static inline void sidecar_vm_flags_set(struct vm_area_struct *vma, unsigned lon
 {
 	vma->vm_flags |= flags;
 }
+
+static inline void sidecar_vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
+{
+	vma->vm_flags &= ~flags;
+}
 #else
 static inline void sidecar_vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 {
 	vm_flags_set(vma, flags);
+}
+
+static inline void sidecar_vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
+{
+	vm_flags_clear(vma, flags);
 }
 #endif
 

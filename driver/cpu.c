@@ -143,6 +143,26 @@ int sidecar_require_available(const struct sidecar_cpu *cpu, const struct sideca
 	}
 }
 
+static void clear_pages(struct sidecar_cpu *cpu)
+{
+	struct sidecar_command_page *page = cpu->command;
+
+	memset(page, 0, offsetof(struct sidecar_command_page, abi_version));
+	memset_after(page, 0, abi_hash);
+	memset(cpu->registers, 0, SIDECAR_PAGE_SIZE);
+}
+
+/* node->lock is held. `file` has the CPU from now on. The pages of a LOST CPU were not cleared when
+ * their last holder went; whatever the CPU does, that holder's data are gone now.
+ */
+void sidecar_own(struct sidecar_cpu *cpu, struct sidecar_file *file)
+{
+	lockdep_assert_held(&cpu->node->lock);
+	if (!cpu->owner && cpu->state == SIDECAR_LOST)
+		clear_pages(cpu);
+	cpu->owner = file;
+}
+
 /* From now on only `file` may use the CPU. Claims do not nest. A LOST CPU may be claimed, to be
  * restarted.
  */
@@ -159,7 +179,7 @@ int sidecar_claim(struct sidecar_cpu *cpu, struct sidecar_file *file)
 	if (err == -EIO && cpu->state == SIDECAR_LOST)
 		err = 0;
 	if (!err)
-		cpu->owner = file;
+		sidecar_own(cpu, file);
 	spin_unlock_irqrestore(&cpu->node->lock, flags);
 	return err;
 }
@@ -210,12 +230,8 @@ out:
  */
 void sidecar_scrub(struct sidecar_cpu *cpu)
 {
-	struct sidecar_command_page *page = cpu->command;
 	u8 status = sidecar_status(cpu);
 
-	if (status != SIDECAR_CPU_STATUS_IDLE && status != SIDECAR_CPU_STATUS_FAULTED)
-		return;
-	memset(page, 0, offsetof(struct sidecar_command_page, abi_version));
-	memset_after(page, 0, abi_hash);
-	memset(cpu->registers, 0, SIDECAR_PAGE_SIZE);
+	if (status == SIDECAR_CPU_STATUS_IDLE || status == SIDECAR_CPU_STATUS_FAULTED)
+		clear_pages(cpu);
 }

@@ -20,10 +20,14 @@
 
 static enum cpuhp_state prepare_state, online_state;
 
-static bool may_take(const struct sidecar_cpu *cpu)
+/* A run may have ended whose attention interrupt is still on its way. */
+static bool may_take(struct sidecar_cpu *cpu)
 {
-	enum sidecar_state state = READ_ONCE(cpu->state);
+	enum sidecar_state state;
 
+	if (READ_ONCE(cpu->node->control->needs_attention))
+		sidecar_scan(cpu->node);
+	state = READ_ONCE(cpu->state);
 	return state != SIDECAR_SYNC && state != SIDECAR_STARTING && state != SIDECAR_ASYNC &&
 	       state != SIDECAR_STOPPING;
 }

@@ -73,6 +73,8 @@ int sidecar_mmap(struct file *filp, struct vm_area_struct *vma)
 		return -EPERM;
 	if (count != all && !holds_all(file, first, first + count))
 		return -EACCES;
+	/* Nor by mprotect() later. */
+	sidecar_vm_flags_clear(vma, VM_MAYEXEC);
 	sidecar_vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY);
 	vma->vm_private_data = count == all ? &whole : NULL;
 	vma->vm_ops = &operations;

@@ -60,6 +60,7 @@ static int on_reboot(struct notifier_block *block, unsigned long event, void *da
 	struct sidecar_cpu *cpu;
 	unsigned int i;
 
+	WRITE_ONCE(sidecar.stopping, true);
 	sidecar_for_each_node(node, i) {
 		refuse(node);
 		sidecar_for_each_cpu(cpu, node)

@@ -124,7 +124,7 @@ int sidecar_restart(struct sidecar_cpu *cpu, struct sidecar_file *file)
 	     (sidecar_in_flight(cpu) || cpu->state == SIDECAR_AVAIL)))
 		err = 0;
 	if (!err) {
-		cpu->owner = file;
+		sidecar_own(cpu, file);
 		list_del_init(&cpu->finished);
 		sidecar_set_state(cpu, SIDECAR_STARTING);
 	}

@@ -28,11 +28,13 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 	if (!err) {
 		found = sidecar_move(cpu, SIDECAR_CPU_STATUS_IDLE, SIDECAR_CPU_STATUS_RUN);
 		if (found == SIDECAR_CPU_STATUS_IDLE) {
-			cpu->owner = file;
+			sidecar_own(cpu, file);
 			cpu->last_command = command;
 			WRITE_ONCE(cpu->state, state);
 		} else {
 			err = -EIO;
+			if (found != SIDECAR_CPU_STATUS_FAULTED)
+				sidecar_set_state(cpu, SIDECAR_LOST);
 		}
 	}
 	spin_unlock_irqrestore(&cpu->node->lock, flags);
@@ -41,7 +43,7 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 	else if (found == SIDECAR_CPU_STATUS_FAULTED)
 		sidecar_tell_fault(cpu);
 	else if (found != SIDECAR_CPU_STATUS_IDLE)
-		sidecar_cpu_err(cpu, "is not idle, its status is %s (%#x)",
+		sidecar_cpu_err(cpu, "is not idle, its status is %s (%#x): lost",
 				sidecar_status_name(found), found);
 	return err;
 }

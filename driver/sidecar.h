@@ -143,7 +143,7 @@ struct sidecar_machine {
 	struct sidecar_cpu_map_entry *cpu_map;
 	unsigned int node_count;
 	struct sidecar_node **nodes;
-	/* Long work gives up: the driver is being unloaded. */
+	/* No CPU is restarted any more: the driver is being unloaded, or the machine reboots. */
 	bool stopping;
 };
 
@@ -188,6 +188,7 @@ bool sidecar_in_flight(const struct sidecar_cpu *cpu);
 struct sidecar_cpu *sidecar_find_cpu(unsigned int number);
 struct sidecar_cpu *sidecar_node_cpu(struct sidecar_node *node, unsigned long number);
 int sidecar_require_available(const struct sidecar_cpu *cpu, const struct sidecar_file *file);
+void sidecar_own(struct sidecar_cpu *cpu, struct sidecar_file *file);
 int sidecar_claim(struct sidecar_cpu *cpu, struct sidecar_file *file);
 int sidecar_release(struct sidecar_cpu *cpu, struct sidecar_file *file);
 void sidecar_scrub(struct sidecar_cpu *cpu);
