@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0xe72efe5aff0c7139ULL
+#define SIDECAR_ABI_HASH 0x8778883cf9c11436ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -20,6 +20,10 @@
 #define SIDECAR_REQUEST_VECTOR 0x20
 #define SIDECAR_SPURIOUS_VECTOR 0xff
 #define SIDECAR_NO_NODE 0xffff
+#define SIDECAR_TIMER_VECTOR 0x21
+#define SIDECAR_VP_PAGES 7
+#define SIDECAR_XSAVE_PAGES 3
+#define SIDECAR_IOPM_PAGES 3
 #define SIDECAR_PRIVATE_PAGES 10
 #define SIDECAR_SHARED_PAGES 2
 #define SIDECAR_TRAMPOLINE_MAGIC 0x504d415254524353ULL
@@ -90,6 +94,371 @@ enum sidecar_hv_status {
 	SIDECAR_HV_STATUS_SUCCESS = 0,
 	SIDECAR_HV_STATUS_INVALID_PARAMETER = 5,
 	SIDECAR_HV_STATUS_INVALID_REGISTER_VALUE = 0x50,
+};
+
+/* VpRun.flags. */
+enum sidecar_run_flags {
+	/* CPUID ends the run with an X64_CPUID_INTERCEPT. */
+	SIDECAR_RUN_FLAGS_CPUID_EXITS = 1,
+};
+
+/* VpRun.end. */
+enum sidecar_run_end {
+	/* The run ended with an error. */
+	SIDECAR_RUN_END_NONE = 0,
+	/* CommandPage.intercept_message says why. */
+	SIDECAR_RUN_END_INTERCEPT = 1,
+	/* STOP. */
+	SIDECAR_RUN_END_CANCELLED = 2,
+	/* PrivilegedPage.doorbell had bits; they are in notifications. */
+	SIDECAR_RUN_END_NOTIFIED = 3,
+	SIDECAR_RUN_END_TIME_LIMIT = 4,
+};
+
+/* HvMessage.message_type. Ref: TLFS, "Intercept Message Types". */
+#define SIDECAR_HV_MESSAGE_TYPE_NONE 0
+/* Memory that is not mapped. */
+#define SIDECAR_HV_MESSAGE_TYPE_UNMAPPED_GPA 0x80000000U
+/* Memory that is mapped without the right that was needed. */
+#define SIDECAR_HV_MESSAGE_TYPE_GPA_INTERCEPT 0x80000001U
+#define SIDECAR_HV_MESSAGE_TYPE_INVALID_VP_REGISTER_VALUE 0x80000020U
+#define SIDECAR_HV_MESSAGE_TYPE_UNRECOVERABLE_EXCEPTION 0x80000021U
+#define SIDECAR_HV_MESSAGE_TYPE_UNSUPPORTED_FEATURE 0x80000022U
+#define SIDECAR_HV_MESSAGE_TYPE_X64_IO_PORT_INTERCEPT 0x80010000U
+#define SIDECAR_HV_MESSAGE_TYPE_X64_MSR_INTERCEPT 0x80010001U
+#define SIDECAR_HV_MESSAGE_TYPE_X64_CPUID_INTERCEPT 0x80010002U
+#define SIDECAR_HV_MESSAGE_TYPE_X64_EXCEPTION_INTERCEPT 0x80010003U
+#define SIDECAR_HV_MESSAGE_TYPE_X64_HALT 0x80010007U
+#define SIDECAR_HV_MESSAGE_TYPE_X64_INTERRUPTION_DELIVERABLE 0x80010008U
+
+/* InterceptHeader.access_type. */
+enum sidecar_hv_intercept_access {
+	SIDECAR_HV_INTERCEPT_ACCESS_READ = 0,
+	SIDECAR_HV_INTERCEPT_ACCESS_WRITE = 1,
+	SIDECAR_HV_INTERCEPT_ACCESS_EXECUTE = 2,
+};
+
+/* InterceptHeader.execution_state. Ref: TLFS, HV_X64_VP_EXECUTION_STATE. */
+enum sidecar_hv_execution_state {
+	SIDECAR_HV_EXECUTION_STATE_CPL = 3,
+	SIDECAR_HV_EXECUTION_STATE_CR0_PE = 4,
+	SIDECAR_HV_EXECUTION_STATE_CR0_AM = 8,
+	SIDECAR_HV_EXECUTION_STATE_EFER_LMA = 0x10,
+	SIDECAR_HV_EXECUTION_STATE_DEBUG_ACTIVE = 0x20,
+	SIDECAR_HV_EXECUTION_STATE_INTERRUPTION_PENDING = 0x40,
+	SIDECAR_HV_EXECUTION_STATE_INTERRUPT_SHADOW = 0x1000,
+};
+
+/* IoPortMessage.access_info. */
+enum sidecar_hv_io_access {
+	/* Bytes of one access: 1, 2 or 4. */
+	SIDECAR_HV_IO_ACCESS_SIZE = 7,
+	SIDECAR_HV_IO_ACCESS_STRING = 8,
+	SIDECAR_HV_IO_ACCESS_REP = 0x10,
+};
+
+/* MemoryMessage.memory_access_info. */
+enum sidecar_hv_memory_access {
+	SIDECAR_HV_MEMORY_ACCESS_GVA_VALID = 1,
+	SIDECAR_HV_MEMORY_ACCESS_GVA_GPA_VALID = 2,
+};
+
+/* ExceptionMessage.exception_info. */
+enum sidecar_hv_exception_info {
+	SIDECAR_HV_EXCEPTION_INFO_ERROR_CODE_VALID = 1,
+	SIDECAR_HV_EXCEPTION_INFO_SOFTWARE = 2,
+};
+
+/* HvX64SegmentRegister.attributes. */
+enum sidecar_hv_x64_segment_attribute {
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_TYPE = 0xf,
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_NON_SYSTEM = 0x10,
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_DPL = 0x60,
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_PRESENT = 0x80,
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_AVAILABLE = 0x1000,
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_LONG = 0x2000,
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_DEFAULT = 0x4000,
+	SIDECAR_HV_X64_SEGMENT_ATTRIBUTE_GRANULARITY = 0x8000,
+};
+
+/* Ref: TLFS, HV_CACHE_TYPE. */
+enum sidecar_hv_cache_type {
+	SIDECAR_HV_CACHE_TYPE_UNCACHED = 0,
+	SIDECAR_HV_CACHE_TYPE_WRITE_COMBINING = 1,
+	SIDECAR_HV_CACHE_TYPE_WRITE_THROUGH = 4,
+	SIDECAR_HV_CACHE_TYPE_WRITE_PROTECTED = 5,
+	SIDECAR_HV_CACHE_TYPE_WRITE_BACK = 6,
+};
+
+/* Ref: TLFS, HV_X64_PENDING_INTERRUPTION_TYPE. */
+enum sidecar_hv_interruption_type {
+	SIDECAR_HV_INTERRUPTION_TYPE_INTERRUPT = 0,
+	SIDECAR_HV_INTERRUPTION_TYPE_NMI = 2,
+	SIDECAR_HV_INTERRUPTION_TYPE_EXCEPTION = 3,
+	SIDECAR_HV_INTERRUPTION_TYPE_SOFTWARE_INTERRUPT = 4,
+	SIDECAR_HV_INTERRUPTION_TYPE_PRIVILEGED_SOFTWARE_EXCEPTION = 5,
+	SIDECAR_HV_INTERRUPTION_TYPE_SOFTWARE_EXCEPTION = 6,
+};
+
+/*
+ * HvRegisterPendingInterruption: what the next entry delivers. Vector in bits 16 to 31, error
+ * code above.
+ */
+#define SIDECAR_HV_PENDING_INTERRUPTION_PENDING 1
+/* HvInterruptionType. */
+#define SIDECAR_HV_PENDING_INTERRUPTION_TYPE 0xe
+#define SIDECAR_HV_PENDING_INTERRUPTION_DELIVER_ERROR_CODE 0x10
+#define SIDECAR_HV_PENDING_INTERRUPTION_INSTRUCTION_LENGTH 0x1e0
+#define SIDECAR_HV_PENDING_INTERRUPTION_NESTED 0x200
+#define SIDECAR_HV_PENDING_INTERRUPTION_VECTOR 0xffff0000U
+
+/* HvRegisterInterruptState. */
+enum sidecar_hv_interrupt_state {
+	SIDECAR_HV_INTERRUPT_STATE_INTERRUPT_SHADOW = 1,
+	SIDECAR_HV_INTERRUPT_STATE_NMI_MASKED = 2,
+};
+
+/* HvRegisterPendingEvent0, low half; the high half is the linear address of a page fault. */
+enum sidecar_hv_pending_event {
+	SIDECAR_HV_PENDING_EVENT_PENDING = 1,
+	/* HvPendingEventType. */
+	SIDECAR_HV_PENDING_EVENT_TYPE = 0xe,
+	SIDECAR_HV_PENDING_EVENT_DELIVER_ERROR_CODE = 0x100,
+};
+
+/* Ref: TLFS, HV_X64_PENDING_EVENT_TYPE; others are refused. */
+enum sidecar_hv_pending_event_type {
+	SIDECAR_HV_PENDING_EVENT_TYPE_EXCEPTION = 0,
+	SIDECAR_HV_PENDING_EVENT_TYPE_EXTERNAL_INTERRUPT = 5,
+};
+
+/* HvX64RegisterDeliverabilityNotifications: what the VMM wants to be told of. */
+enum sidecar_hv_deliverability {
+	SIDECAR_HV_DELIVERABILITY_NMI = 1,
+	SIDECAR_HV_DELIVERABILITY_INTERRUPT = 2,
+	/* An interrupt of this priority, against CR8; 0: whatever CR8 says. */
+	SIDECAR_HV_DELIVERABILITY_INTERRUPT_PRIORITY = 0x3c,
+};
+
+/* TranslateGvaRequest.control_flags. Ref: TLFS, HvCallTranslateVirtualAddress. */
+#define SIDECAR_HV_TRANSLATE_FLAGS_VALIDATE_READ 1
+#define SIDECAR_HV_TRANSLATE_FLAGS_VALIDATE_WRITE 2
+#define SIDECAR_HV_TRANSLATE_FLAGS_VALIDATE_EXECUTE 4
+#define SIDECAR_HV_TRANSLATE_FLAGS_PRIVILEGE_EXEMPT 8
+#define SIDECAR_HV_TRANSLATE_FLAGS_SET_PAGE_TABLE_BITS 0x10
+#define SIDECAR_HV_TRANSLATE_FLAGS_TLB_FLUSH_INHIBIT 0x20
+#define SIDECAR_HV_TRANSLATE_FLAGS_SUPERVISOR_ACCESS 0x40
+#define SIDECAR_HV_TRANSLATE_FLAGS_USER_ACCESS 0x80
+#define SIDECAR_HV_TRANSLATE_FLAGS_ENFORCE_SMAP 0x100
+#define SIDECAR_HV_TRANSLATE_FLAGS_OVERRIDE_SMAP 0x200
+#define SIDECAR_HV_TRANSLATE_FLAGS_INPUT_VTL 0xff00000000000000ULL
+
+/* TranslateGvaResponse.result_code. Ref: TLFS, HV_TRANSLATE_GVA_RESULT_CODE. */
+enum sidecar_hv_translate_result {
+	SIDECAR_HV_TRANSLATE_RESULT_SUCCESS = 0,
+	SIDECAR_HV_TRANSLATE_RESULT_PAGE_NOT_PRESENT = 1,
+	SIDECAR_HV_TRANSLATE_RESULT_PRIVILEGE_VIOLATION = 2,
+	SIDECAR_HV_TRANSLATE_RESULT_INVALID_PAGE_TABLE_FLAGS = 3,
+	SIDECAR_HV_TRANSLATE_RESULT_GPA_UNMAPPED = 4,
+	SIDECAR_HV_TRANSLATE_RESULT_GPA_NO_READ_ACCESS = 5,
+	SIDECAR_HV_TRANSLATE_RESULT_GPA_NO_WRITE_ACCESS = 6,
+	SIDECAR_HV_TRANSLATE_RESULT_GPA_ILLEGAL_OVERLAY_ACCESS = 7,
+	SIDECAR_HV_TRANSLATE_RESULT_INTERCEPT = 8,
+};
+
+/* HvRegisterAssoc.name, under the names of the TLFS. */
+enum sidecar_hv_register_name {
+	SIDECAR_HV_REGISTER_NAME_HvRegisterInternalActivityState = 4,
+	SIDECAR_HV_REGISTER_NAME_HvRegisterPendingInterruption = 0x10002,
+	SIDECAR_HV_REGISTER_NAME_HvRegisterInterruptState = 0x10003,
+	SIDECAR_HV_REGISTER_NAME_HvRegisterPendingEvent0 = 0x10004,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDeliverabilityNotifications = 0x10006,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRax = 0x20000,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRcx = 0x20001,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRdx = 0x20002,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRbx = 0x20003,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRsp = 0x20004,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRbp = 0x20005,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRsi = 0x20006,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRdi = 0x20007,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR8 = 0x20008,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR9 = 0x20009,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR10 = 0x2000a,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR11 = 0x2000b,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR12 = 0x2000c,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR13 = 0x2000d,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR14 = 0x2000e,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterR15 = 0x2000f,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRip = 0x20010,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterRflags = 0x20011,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm0 = 0x30000,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm1 = 0x30001,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm2 = 0x30002,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm3 = 0x30003,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm4 = 0x30004,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm5 = 0x30005,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm6 = 0x30006,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm7 = 0x30007,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm8 = 0x30008,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm9 = 0x30009,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm10 = 0x3000a,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm11 = 0x3000b,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm12 = 0x3000c,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm13 = 0x3000d,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm14 = 0x3000e,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmm15 = 0x3000f,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx0 = 0x30010,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx1 = 0x30011,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx2 = 0x30012,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx3 = 0x30013,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx4 = 0x30014,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx5 = 0x30015,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx6 = 0x30016,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpMmx7 = 0x30017,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFpControlStatus = 0x30018,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXmmControlStatus = 0x30019,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterCr0 = 0x40000,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterCr2 = 0x40001,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterCr3 = 0x40002,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterCr4 = 0x40003,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterCr8 = 0x40004,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterXfem = 0x40005,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDr0 = 0x50000,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDr1 = 0x50001,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDr2 = 0x50002,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDr3 = 0x50003,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDr6 = 0x50004,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDr7 = 0x50005,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterEs = 0x60000,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterCs = 0x60001,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterSs = 0x60002,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterDs = 0x60003,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterFs = 0x60004,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterGs = 0x60005,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterLdtr = 0x60006,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterTr = 0x60007,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterIdtr = 0x70000,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterGdtr = 0x70001,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterTsc = 0x80000,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterEfer = 0x80001,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterKernelGsBase = 0x80002,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterApicBase = 0x80003,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterPat = 0x80004,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterSysenterCs = 0x80005,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterSysenterEip = 0x80006,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterSysenterEsp = 0x80007,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterStar = 0x80008,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterLstar = 0x80009,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterCstar = 0x8000a,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterSfmask = 0x8000b,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterInitialApicId = 0x8000c,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrCap = 0x8000d,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrDefType = 0x8000e,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase0 = 0x80010,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase1 = 0x80011,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase2 = 0x80012,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase3 = 0x80013,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase4 = 0x80014,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase5 = 0x80015,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase6 = 0x80016,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysBase7 = 0x80017,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask0 = 0x80040,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask1 = 0x80041,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask2 = 0x80042,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask3 = 0x80043,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask4 = 0x80044,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask5 = 0x80045,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask6 = 0x80046,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrPhysMask7 = 0x80047,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix64k00000 = 0x80070,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix16k80000 = 0x80071,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix16kA0000 = 0x80072,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kC0000 = 0x80073,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kC8000 = 0x80074,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kD0000 = 0x80075,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kD8000 = 0x80076,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kE0000 = 0x80077,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kE8000 = 0x80078,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kF0000 = 0x80079,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterMsrMtrrFix4kF8000 = 0x8007a,
+	SIDECAR_HV_REGISTER_NAME_HvX64RegisterTscAux = 0x8007b,
+};
+
+/* Vmcb.exit_code, and exit_code of the run's answer on AMD. Ref: APM vol. 2, appendix C. */
+#define SIDECAR_SVM_EXIT_CR0_READ 0
+#define SIDECAR_SVM_EXIT_CR0_WRITE 0x10
+#define SIDECAR_SVM_EXIT_DR0_READ 0x20
+#define SIDECAR_SVM_EXIT_DR0_WRITE 0x30
+/* The first of 32: exception vector n is 0x40 + n. */
+#define SIDECAR_SVM_EXIT_EXCEPTION_0 0x40
+#define SIDECAR_SVM_EXIT_INTR 0x60
+#define SIDECAR_SVM_EXIT_NMI 0x61
+#define SIDECAR_SVM_EXIT_SMI 0x62
+#define SIDECAR_SVM_EXIT_INIT 0x63
+#define SIDECAR_SVM_EXIT_VINTR 0x64
+#define SIDECAR_SVM_EXIT_CR0_SELECTIVE 0x65
+#define SIDECAR_SVM_EXIT_IDTR_READ 0x66
+#define SIDECAR_SVM_EXIT_GDTR_READ 0x67
+#define SIDECAR_SVM_EXIT_LDTR_READ 0x68
+#define SIDECAR_SVM_EXIT_TR_READ 0x69
+#define SIDECAR_SVM_EXIT_IDTR_WRITE 0x6a
+#define SIDECAR_SVM_EXIT_GDTR_WRITE 0x6b
+#define SIDECAR_SVM_EXIT_LDTR_WRITE 0x6c
+#define SIDECAR_SVM_EXIT_TR_WRITE 0x6d
+#define SIDECAR_SVM_EXIT_RDTSC 0x6e
+#define SIDECAR_SVM_EXIT_RDPMC 0x6f
+#define SIDECAR_SVM_EXIT_PUSHF 0x70
+#define SIDECAR_SVM_EXIT_POPF 0x71
+#define SIDECAR_SVM_EXIT_CPUID 0x72
+#define SIDECAR_SVM_EXIT_RSM 0x73
+#define SIDECAR_SVM_EXIT_IRET 0x74
+#define SIDECAR_SVM_EXIT_INT_N 0x75
+#define SIDECAR_SVM_EXIT_INVD 0x76
+#define SIDECAR_SVM_EXIT_PAUSE 0x77
+#define SIDECAR_SVM_EXIT_HLT 0x78
+#define SIDECAR_SVM_EXIT_INVLPG 0x79
+#define SIDECAR_SVM_EXIT_INVLPGA 0x7a
+#define SIDECAR_SVM_EXIT_IOIO 0x7b
+#define SIDECAR_SVM_EXIT_MSR 0x7c
+#define SIDECAR_SVM_EXIT_TASK_SWITCH 0x7d
+#define SIDECAR_SVM_EXIT_FERR_FREEZE 0x7e
+#define SIDECAR_SVM_EXIT_SHUTDOWN 0x7f
+#define SIDECAR_SVM_EXIT_VMRUN 0x80
+#define SIDECAR_SVM_EXIT_VMMCALL 0x81
+#define SIDECAR_SVM_EXIT_VMLOAD 0x82
+#define SIDECAR_SVM_EXIT_VMSAVE 0x83
+#define SIDECAR_SVM_EXIT_STGI 0x84
+#define SIDECAR_SVM_EXIT_CLGI 0x85
+#define SIDECAR_SVM_EXIT_SKINIT 0x86
+#define SIDECAR_SVM_EXIT_RDTSCP 0x87
+#define SIDECAR_SVM_EXIT_ICEBP 0x88
+#define SIDECAR_SVM_EXIT_WBINVD 0x89
+#define SIDECAR_SVM_EXIT_MONITOR 0x8a
+#define SIDECAR_SVM_EXIT_MWAIT 0x8b
+#define SIDECAR_SVM_EXIT_MWAIT_ARMED 0x8c
+#define SIDECAR_SVM_EXIT_XSETBV 0x8d
+#define SIDECAR_SVM_EXIT_RDPRU 0x8e
+#define SIDECAR_SVM_EXIT_EFER_WRITTEN 0x8f
+#define SIDECAR_SVM_EXIT_INVPCID 0xa2
+#define SIDECAR_SVM_EXIT_MCOMMIT 0xa3
+#define SIDECAR_SVM_EXIT_NPF 0x400
+/* The low half of -1: TCG stores only that. */
+#define SIDECAR_SVM_EXIT_INVALID 0xffffffffU
+
+/*
+ * The pages of a virtual processor, in the order in which they follow each other from
+ * vp_pages_pa on.
+ */
+enum sidecar_vp_page {
+	/* Page table of the CPU's second 2 MiB: these pages, and windows onto guest memory. */
+	SIDECAR_VP_PAGE_TABLE = 0,
+	SIDECAR_VP_PAGE_VMCB = 1,
+	/* Where VMRUN keeps the sidecar's state; its layout is the processor's. */
+	SIDECAR_VP_PAGE_HOST_SAVE = 2,
+	/* The rest of the sidecar's state, for VMLOAD. */
+	SIDECAR_VP_PAGE_HOST_VMCB = 3,
+	/* First of three pages: the guest's XSAVE image. */
+	SIDECAR_VP_PAGE_XSAVE = 4,
 };
 
 /* Phases of an arrival, in order; each has its TSC stamp in BootRecord.stamps. */
@@ -344,6 +713,56 @@ struct sidecar_hv_message {
 	__u8 payload[240];
 };
 
+/* Client and CPU: inputs and outcome of RUN_VP. */
+struct sidecar_vp_run {
+	/* 0x0: in: TSC ticks after which the run ends, 0: none */
+	__u64 time_limit;
+	/* 0x8: in: RunFlags */
+	__u32 flags;
+	/* 0xc: in: bit n: exception vector n ends the run instead of being delivered */
+	__u32 exception_intercepts;
+	/* 0x10: in: bytes, 0 to 15, added to RIP before the run; taken by replacing it with 0 */
+	__u8 advance_rip;
+	/* 0x11: zero */
+	__u8 reserved_11[3];
+	/* 0x14: out: RunEnd */
+	__u32 end;
+	/* 0x18: out: doorbell bits; the CPU ORs, so the client clears what it has seen */
+	__u64 notifications;
+	/* 0x20: out: times the guest was entered in this run */
+	__u64 guest_entries;
+	/* 0x28: out: exits of this run that the sidecar finished */
+	__u64 local_exits;
+	/* 0x30: out: TSC ticks spent in the guest */
+	__u64 guest_tsc;
+	/* 0x38: out: the back end's code of the last exit: SvmExit */
+	__u64 exit_code;
+	/* 0x40: out: Vmcb.exit_info_1 of the last exit */
+	__u64 exit_info_1;
+	/* 0x48: out: Vmcb.exit_info_2 of the last exit */
+	__u64 exit_info_2;
+	/* 0x50: out: RIP */
+	__u64 rip;
+	/* 0x58: out: RSP */
+	__u64 rsp;
+	/* 0x60: out: RFLAGS */
+	__u64 rflags;
+	/* 0x68: out: CR0 */
+	__u64 cr0;
+	/* 0x70: out: CR3 */
+	__u64 cr3;
+	/* 0x78: out: CR4 */
+	__u64 cr4;
+	/* 0x80: out: EFER as the guest sees it */
+	__u64 efer;
+	/* 0x88: out: HvX64SegmentAttribute of CS */
+	__u32 cs_attributes;
+	/* 0x8c: out: current privilege level */
+	__u32 cpl;
+	/* 0x90: zero */
+	__u8 reserved_90[48];
+};
+
 /* Client and one CPU: a command, its data and its answer. */
 struct sidecar_command_page {
 	/* 0x0: what to do; taken by replacing it with NONE */
@@ -374,8 +793,10 @@ struct sidecar_command_page {
 	__u64 start_tsc;
 	/* 0xa38: TSC when it was finished */
 	__u64 end_tsc;
-	/* 0xa40: zero */
-	__u8 reserved_a40[1472];
+	/* 0xa40: inputs and outcome of RUN_VP */
+	struct sidecar_vp_run run;
+	/* 0xb00: zero */
+	__u8 reserved_b00[1280];
 };
 
 /* Head of GET_VP_REGISTERS and SET_VP_REGISTERS; HvRegisterAssoc entries follow. */
@@ -415,6 +836,249 @@ struct sidecar_raise_request {
 	 * table
 	 */
 	__u64 argument;
+};
+
+/* Response of RUN_VP in request_data, as upstream has it. */
+struct sidecar_run_vp_response {
+	/* 0x0: 1: CommandPage.intercept_message is valid */
+	__u8 intercept;
+};
+
+/* A segment register as TLFS values have it. */
+struct sidecar_hv_x64_segment_register {
+	/* 0x0: linear base */
+	__u64 base;
+	/* 0x8: limit in bytes */
+	__u32 limit;
+	/* 0xc: selector */
+	__u16 selector;
+	/*
+	 * 0xe: bits 40 to 55 of the descriptor, those of the limit zero; see
+	 * HvX64SegmentAttribute
+	 */
+	__u16 attributes;
+};
+
+/* GDTR or IDTR as TLFS values have it. */
+struct sidecar_hv_x64_table_register {
+	/* 0x0: zero */
+	__u8 reserved_0[6];
+	/* 0x6: limit in bytes */
+	__u16 limit;
+	/* 0x8: linear base */
+	__u64 base;
+};
+
+/* Head of every intercept message. Ref: TLFS, HV_X64_INTERCEPT_MESSAGE_HEADER. */
+struct sidecar_intercept_header {
+	/* 0x0: Linux number of the CPU */
+	__u32 vp_index;
+	/* 0x4: bits 0 to 3: bytes to add to rip, 0: not known; bits 4 to 7: CR8 */
+	__u8 instruction_length;
+	/* 0x5: HvInterceptAccess */
+	__u8 access_type;
+	/* 0x6: HvExecutionState */
+	__u16 execution_state;
+	/* 0x8: CS */
+	struct sidecar_hv_x64_segment_register cs;
+	/* 0x18: RIP of the instruction */
+	__u64 rip;
+	/* 0x20: RFLAGS */
+	__u64 rflags;
+};
+
+/* X64_IO_PORT_INTERCEPT: an access to an I/O port that is not the guest's own. */
+struct sidecar_io_port_message {
+	/* 0x0: READ for IN and INS, WRITE for OUT and OUTS */
+	struct sidecar_intercept_header header;
+	/* 0x28: I/O port */
+	__u16 port;
+	/* 0x2a: HvIoAccess */
+	__u8 access_info;
+	/* 0x2b: valid bytes of instruction_bytes */
+	__u8 instruction_byte_count;
+	/* 0x2c: zero */
+	__u32 reserved_2c;
+	/* 0x30: RAX */
+	__u64 rax;
+	/* 0x38: the instruction, if it could be read */
+	__u8 instruction_bytes[16];
+	/* 0x48: for OUTS without a segment prefix */
+	struct sidecar_hv_x64_segment_register ds;
+	/* 0x58: for INS */
+	struct sidecar_hv_x64_segment_register es;
+	/* 0x68: RCX */
+	__u64 rcx;
+	/* 0x70: RSI */
+	__u64 rsi;
+	/* 0x78: RDI */
+	__u64 rdi;
+};
+
+/* X64_MSR_INTERCEPT: an MSR that the sidecar does not know. */
+struct sidecar_msr_message {
+	/* 0x0: READ or WRITE */
+	struct sidecar_intercept_header header;
+	/* 0x28: MSR number */
+	__u32 msr;
+	/* 0x2c: zero */
+	__u32 reserved_2c;
+	/* 0x30: RDX */
+	__u64 rdx;
+	/* 0x38: RAX */
+	__u64 rax;
+};
+
+/* X64_CPUID_INTERCEPT, with RunFlags.CPUID_EXITS. */
+struct sidecar_cpuid_message {
+	/* 0x0: EXECUTE */
+	struct sidecar_intercept_header header;
+	/* 0x28: leaf */
+	__u64 rax;
+	/* 0x30: subleaf */
+	__u64 rcx;
+	/* 0x38: RDX */
+	__u64 rdx;
+	/* 0x40: RBX */
+	__u64 rbx;
+	/* 0x48: what the sidecar would answer */
+	__u64 default_rax;
+	/* 0x50: likewise */
+	__u64 default_rcx;
+	/* 0x58: likewise */
+	__u64 default_rdx;
+	/* 0x60: likewise */
+	__u64 default_rbx;
+};
+
+/* UNMAPPED_GPA and GPA_INTERCEPT. */
+struct sidecar_memory_message {
+	/* 0x0: READ, WRITE or EXECUTE */
+	struct sidecar_intercept_header header;
+	/* 0x28: HvCacheType */
+	__u32 cache_type;
+	/* 0x2c: valid bytes of instruction_bytes */
+	__u8 instruction_byte_count;
+	/* 0x2d: HvMemoryAccess */
+	__u8 memory_access_info;
+	/* 0x2e: CR8 */
+	__u8 tpr_priority;
+	/* 0x2f: zero */
+	__u8 reserved_2f;
+	/* 0x30: linear address, if GVA_VALID */
+	__u64 gva;
+	/* 0x38: guest-physical address */
+	__u64 gpa;
+	/* 0x40: the instruction, if it could be read */
+	__u8 instruction_bytes[16];
+};
+
+/* X64_EXCEPTION_INTERCEPT: an exception that the VMM asked for, before it is delivered. */
+struct sidecar_exception_message {
+	/* 0x0: EXECUTE */
+	struct sidecar_intercept_header header;
+	/* 0x28: exception vector */
+	__u16 vector;
+	/* 0x2a: HvExceptionInfo */
+	__u8 exception_info;
+	/* 0x2b: valid bytes of instruction_bytes */
+	__u8 instruction_byte_count;
+	/* 0x2c: if ERROR_CODE_VALID */
+	__u32 error_code;
+	/* 0x30: page fault: linear address; debug exception: new bits of DR6 */
+	__u64 exception_parameter;
+	/* 0x38: zero */
+	__u64 reserved_38;
+	/* 0x40: the instruction, if it could be read */
+	__u8 instruction_bytes[16];
+	/* 0x50: DS */
+	struct sidecar_hv_x64_segment_register ds;
+	/* 0x60: SS */
+	struct sidecar_hv_x64_segment_register ss;
+	/* 0x70: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15 */
+	__u64 registers[16];
+};
+
+/* X64_HALT. */
+struct sidecar_halt_message {
+	/* 0x0: EXECUTE; rip is at the HLT */
+	struct sidecar_intercept_header header;
+};
+
+/* UNRECOVERABLE_EXCEPTION: triple fault. */
+struct sidecar_unrecoverable_exception_message {
+	/* 0x0: EXECUTE */
+	struct sidecar_intercept_header header;
+};
+
+/*
+ * INVALID_VP_REGISTER_VALUE: state that no guest can be entered with. The state is as before the
+ * run.
+ */
+struct sidecar_invalid_vp_register_message {
+	/* 0x0: Linux number of the CPU */
+	__u32 vp_index;
+	/* 0x4: zero; TLFS ends here */
+	__u32 reserved_4;
+	/* 0x8: number of the broken rule, 0 if the processor refused and no rule is broken */
+	__u32 rule;
+	/* 0xc: zero */
+	__u32 reserved_c;
+	/* 0x10: the value that broke it */
+	__u64 value;
+};
+
+/*
+ * X64_INTERRUPTION_DELIVERABLE, as asked for by HvX64RegisterDeliverabilityNotifications, which
+ * it clears.
+ */
+struct sidecar_interruption_deliverable_message {
+	/* 0x0: EXECUTE */
+	struct sidecar_intercept_header header;
+	/* 0x28: HvInterruptionType: INTERRUPT or NMI */
+	__u8 deliverable_type;
+	/* 0x29: zero */
+	__u8 reserved_29[7];
+};
+
+/* UNSUPPORTED_FEATURE: an exit that this version does not know. */
+struct sidecar_unsupported_feature_message {
+	/* 0x0: Linux number of the CPU */
+	__u32 vp_index;
+	/* 0x4: 1: intercept */
+	__u32 feature_code;
+	/* 0x8: the back end's exit code */
+	__u64 feature_parameter;
+};
+
+/* Request of TRANSLATE_GVA. */
+struct sidecar_translate_gva_request {
+	/* 0x0: number of the guest-virtual page */
+	__u64 gvn;
+	/* 0x8: HvTranslateFlags */
+	__u64 control_flags;
+};
+
+/* Response of TRANSLATE_GVA. Ref: TLFS, HV_OUTPUT_TRANSLATE_VIRTUAL_ADDRESS_EX. */
+struct sidecar_translate_gva_response {
+	/* 0x0: HvStatus */
+	__u16 status;
+	/* 0x2: zero */
+	__u8 reserved_2[14];
+	/* 0x10: HvTranslateResult */
+	__u32 result_code;
+	/* 0x14: HvCacheType */
+	__u8 cache_type;
+	/* 0x15: bit 0: overlay page, always 0 here */
+	__u8 reserved_15[3];
+	/* 0x18: zero */
+	__u64 reserved_18;
+	/* 0x20: HvPendingEvent that an access would have raised, 0 if none */
+	__u64 event_info[4];
+	/* 0x40: number of the guest-physical page */
+	__u64 gpa_page;
+	/* 0x48: zero */
+	__u64 reserved_48;
 };
 
 /* How a CPU started, last time. */
@@ -520,7 +1184,7 @@ struct sidecar_log_ring {
 	__u8 text[4080];
 };
 
-/* Driver to one CPU; user space never maps it. */
+/* Driver to one CPU: its virtual processor; user space never maps it. */
 struct sidecar_privileged_page {
 	/* 0x0: ABI_VERSION of the sidecar, written on arrival */
 	__u32 abi_version;
@@ -530,8 +1194,28 @@ struct sidecar_privileged_page {
 	__u64 abi_hash;
 	/* 0x10: restarts that the driver has ordered; logged by the arriving CPU */
 	__u64 restart_count;
-	/* 0x18: zero: guest memory and doorbells will stand here */
-	__u8 reserved_18[4072];
+	/* 0x18: 0: no virtual processor; else the number of its creation, another one each time */
+	__u64 vp_created;
+	/* 0x20: VP_PAGES physically contiguous pages, in the order of VpPage */
+	__u64 vp_pages_pa;
+	/* 0x28: root of the nested page tables, four levels */
+	__u64 guest_root_pa;
+	/* 0x30: I/O permission map of three pages; 0: the sidecar's, in which every port exits */
+	__u64 iopm_pa;
+	/* 0x38: zero */
+	__u64 reserved_38;
+	/* 0x40: counted up by the driver after it has changed the nested page tables */
+	__u64 guest_generation;
+	/* 0x48: zero */
+	__u8 reserved_48[56];
+	/* 0x80: guest_generation from which on the CPU uses no older translation, written by it */
+	__u64 seen_generation;
+	/* 0x88: zero */
+	__u8 reserved_88[56];
+	/* 0xc0: bits ORed in by the driver, taken by the CPU when a run ends */
+	__u64 doorbell;
+	/* 0xc8: zero */
+	__u8 reserved_c8[3896];
 };
 
 /* Shim to driver and tools: where everything is. Ref: ACPI 5.2.6 for the header. */

@@ -1,7 +1,8 @@
 """Every byte that two parties share, and every x86 fact, once. Everything else is derived from here.
 
-`schema` is the machinery, `parts` what a page is declared with; `params`, `control`, `command`, `diagnostics`, `boot`,
-`acpi` are the pages by the parties that share them; `private` is the kernel's own; `address_map` says what is mapped
+`schema` is the machinery, `parts` what a page is declared with; `params`, `control`, `command`, `run`, `diagnostics`,
+`boot`, `acpi` are the pages by the parties that share them; `hv`, `hv_messages`, `hv_registers` what the Hyper-V TLFS
+defines of virtual processors, `svm` what AMD defines; `private` is the kernel's own; `address_map` says what is mapped
 where; `x86` holds the manual's names; `registry` lists all and hashes them; `c_header` and `document` print them, and
 `generate` writes the committed files.
 
@@ -12,7 +13,24 @@ from __future__ import annotations
 
 from enum import EnumMeta
 
-from sidecar.layout import abi, acpi, address_map, boot, command, control, diagnostics, linux_boot, params, private, x86
+from sidecar.layout import (
+    abi,
+    acpi,
+    address_map,
+    boot,
+    command,
+    control,
+    diagnostics,
+    hv,
+    hv_messages,
+    hv_registers,
+    linux_boot,
+    params,
+    private,
+    run,
+    svm,
+    x86,
+)
 from sidecar.layout.abi import (
     ABI_VERSION,
     MAX_CPUS,
@@ -54,7 +72,10 @@ __all__ = [
 
 def _names() -> dict[str, object]:
     names: dict[str, object] = {"ABI_HASH": abi_hash()}
-    for module in (abi, params, control, command, diagnostics, boot, linux_boot, acpi, private, address_map, x86):
+    for module in (
+        abi, params, control, command, run, hv, hv_messages, hv_registers, svm, diagnostics, boot, linux_boot, acpi,
+        private, address_map, x86,
+    ):
         for name, value in vars(module).items():
             if isinstance(value, Layout | EnumMeta) or (isinstance(value, int) and name.isupper()):
                 names[name] = value

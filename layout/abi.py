@@ -20,3 +20,6 @@ REQUEST_VECTOR = 0x20
 
 SPURIOUS_VECTOR = 0xFF
 """The local APIC's spurious-interrupt vector; it must not be answered with EOI."""
+
+TIMER_VECTOR = 0x21
+"""The CPU's own APIC timer: it ends the guest's turn so that a run's time limit is looked at."""

@@ -16,6 +16,7 @@ from enum import IntEnum
 from sidecar.layout.abi import MAX_CPUS, MAX_NODES
 from sidecar.layout.params import CpuMapEntry
 from sidecar.layout.schema import PAGE_SIZE, LayoutError, register_enum
+from sidecar.layout.svm import XSAVE_PAGES, VpPage
 
 IMAGE_VA = 0xFFFFFF8000000000
 TABLE_ENTRIES = 512
@@ -33,6 +34,8 @@ class PdSlot(IntEnum):
     PER_CPU = 1
     WINDOWS = 2
     """First of the node windows, in the transition tables only."""
+    VP = 2
+    """The virtual processor's own table, VpPage.TABLE, in a CPU's own tables only."""
 
 
 WINDOW_SLOTS = TABLE_ENTRIES - PdSlot.WINDOWS
@@ -109,7 +112,28 @@ PER_CPU_MAP: tuple[Mapping, ...] = (
     Mapping("stack", 511, Source.PRIVATE, PrivatePage.STACK, True, "stack; guard page below"),
 )
 
-_slots = [mapping.slot for mapping in PER_CPU_MAP]
+VP_TABLE_SLOT = 12
+"""Slot of the per-CPU table that maps VpPage.TABLE as data, so that the CPU can fill it; empty without one."""
+
+VP_VA = IMAGE_VA + PdSlot.VP * LARGE_PAGE
+
+VP_MAP: tuple[tuple[str, int, VpPage, str], ...] = (
+    ("vp_vmcb", 0, VpPage.VMCB, "Vmcb of the virtual processor"),
+    ("vp_xsave", 1, VpPage.XSAVE, "its XSAVE image, three pages"),
+)
+"""What VpPage.TABLE maps: symbol, slot, page, what. VMRUN's and VMLOAD's pages of the sidecar are mapped nowhere."""
+
+
+def vp_page_count(page: VpPage) -> int:
+    """How many pages start at `page`."""
+    return XSAVE_PAGES if page == VpPage.XSAVE else 1
+
+
+GUEST_WINDOW_SLOT = 8
+GUEST_WINDOWS = 8
+"""Slots of VpPage.TABLE in which guest memory and nested page tables are mapped for a moment, page by page."""
+
+_slots = [mapping.slot for mapping in PER_CPU_MAP] + [VP_TABLE_SLOT]
 if len(set(_slots)) != len(_slots):
     raise LayoutError(f"per-CPU slots overlap: {sorted(_slots)}")
 
@@ -145,7 +169,10 @@ def private_pa(memory_base: int, cpu_count: int, index: int, page: PrivatePage) 
 def absolute_symbols() -> dict[str, int]:
     """Addresses, relative to IMAGE_VA, of what lies outside the image and is referenced from its code."""
     symbols = {mapping.symbol: mapping.va - IMAGE_VA for mapping in PER_CPU_MAP}
+    symbols |= {symbol: VP_VA + slot * PAGE_SIZE - IMAGE_VA for symbol, slot, _, _ in VP_MAP}
     return symbols | {
+        "vp_table": PER_CPU_VA + VP_TABLE_SLOT * PAGE_SIZE - IMAGE_VA,
+        "guest_windows": VP_VA + GUEST_WINDOW_SLOT * PAGE_SIZE - IMAGE_VA,
         "per_cpu_pages": PER_CPU_VA - IMAGE_VA,
         "stack_end": symbols["stack"] + PAGE_SIZE,
         "cpu_map": CPU_MAP_SLOT * PAGE_SIZE,

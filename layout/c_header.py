@@ -127,11 +127,11 @@ def _number(value: int) -> str:
 def _enum(kind: type[IntEnum] | type[IntFlag]) -> Iterator[str]:
     """An enumeration; as macros where a value exceeds int, which C before C23 does not allow in an enum."""
     docs, prefix = member_docs(kind), c_name(kind.__name__).upper()
-    macros = any(member > INT_MAX for member in kind)
+    macros = any(member > INT_MAX for member in kind.__members__.values())
     yield from _comment(class_doc(kind))
     if not macros:
         yield f"enum {c_name(kind.__name__)} {{"
-    for member in kind:
+    for member in kind.__members__.values():  # a flag of several bits is no member when iterating
         if sentence := docs.get(str(member.name)):
             yield from _comment(sentence, "" if macros else INDENT)
         name, value = f"{prefix}_{member.name}", _number(int(member))

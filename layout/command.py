@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from sidecar.layout.params import CommandError
 from sidecar.layout.parts import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
+from sidecar.layout.run import VpRun
 from sidecar.layout.schema import PAGE_SIZE, Layout, register_enum, values_of
 
 
@@ -70,7 +71,8 @@ CommandPage = Layout(
         "completed_sequence" / Int64ul * "sequence of the command that was executed last",
         "start_tsc" / Int64ul * "TSC when that command was taken",
         "end_tsc" / Int64ul * "TSC when it was finished",
-        "reserved_a40" / Bytes(PAGE_SIZE - 0xA40) * "zero",
+        "run" / VpRun.struct * "inputs and outcome of RUN_VP",
+        "reserved_b00" / Bytes(PAGE_SIZE - 0xB00) * "zero",
     ),
     size=PAGE_SIZE,
     align=PAGE_SIZE,

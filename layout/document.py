@@ -67,7 +67,7 @@ def document() -> str:
         "## The sidecar's own layouts", "",
         "Only the sidecar reads and writes these. Dumps show them; nobody may rely on them.", "", *_layouts(PRIVATE),
         "## Layouts of others", "",
-        "What the shim reads from firmware and loader.", "", *_layouts(EXTERNAL),
+        "What the shim reads from firmware and loader, and what the processor defines.", "", *_layouts(EXTERNAL),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -122,9 +122,9 @@ def _enums() -> Iterator[str]:
 def _members(kind: type[IntEnum] | type[IntFlag]) -> Iterator[str]:
     docs = member_docs(kind)
     if not docs:
-        return table(("value:", "name"), ((f"{member:#x}", f"`{member.name}`") for member in kind))
+        return table(("value:", "name"), ((f"{member:#x}", f"`{member.name}`") for member in kind.__members__.values()))
     return table(("value:", "name", "what"), (
-        (f"{member:#x}", f"`{member.name}`", docs.get(str(member.name), "")) for member in kind
+        (f"{member:#x}", f"`{member.name}`", docs.get(str(member.name), "")) for member in kind.__members__.values()
     ))
 
 
@@ -165,6 +165,14 @@ def _virtual_map() -> Iterator[str]:
     ]
     for mapping in address_map.PER_CPU_MAP:
         rows.append((f"{mapping.va:#x}", "1", "read, write" if mapping.writable else "read", mapping.doc))
+    rows.append((f"{address_map.PER_CPU_VA + address_map.VP_TABLE_SLOT * PAGE_SIZE:#x}", "1", "read, write",
+                 "VpPage.TABLE, while there is a virtual processor"))
+    for _, slot, page, what in address_map.VP_MAP:
+        pages = address_map.vp_page_count(page)
+        rows.append((f"{address_map.VP_VA + slot * PAGE_SIZE:#x}", f"{pages}", "read, write", what))
+    windows = address_map.VP_VA + address_map.GUEST_WINDOW_SLOT * PAGE_SIZE
+    rows.append((f"{windows:#x}", f"{address_map.GUEST_WINDOWS}", "as needed",
+                 "windows onto guest memory and nested page tables, each mapped for a moment"))
     rows.append((f"{address_map.WINDOWS_VA:#x}", "each node's memory", "read, write",
                  "windows onto the nodes, 2 MiB aligned, on the transition tables only"))
     yield from table(("address", "pages:", "rights", "what"), rows)

@@ -44,6 +44,39 @@ InterruptPage = Layout(
 
 VP_REGISTER_COUNT = len(VP_REGISTERS)
 
+VpState = Layout(
+    "VpState",
+    Struct(
+        "created" / Int64ul * "PrivilegedPage.vp_created of the virtual processor that is set up; 0: none",
+        "pages_pa" / Int64ul * "its VP pages",
+        "gps" / Array(16, Int64ul) * "general registers during a run, in the order of CpuContextX64; index 4 is unused",
+        "host_xcr0" / Int64ul * "XCR0 of the sidecar: every state component",
+        "xcr0" / Int64ul * "XCR0 of the guest",
+        "tsc_aux" / Int64ul * "TSC_AUX of the guest",
+        "apic_base" / Int64ul * "HvX64RegisterApicBase",
+        "initial_apic_id" / Int64ul * "HvX64RegisterInitialApicId: what CPUID tells",
+        "pending_interruption" / Int64ul * "HvPendingInterruption: the next entry delivers it",
+        "pending_event" / Array(2, Int64ul) * "HvPendingEvent, low and high half",
+        "deliverability" / Int64ul * "HvDeliverability: what the VMM waits for",
+        "nmi_masked" / Int32ul * "1: from the delivery of an NMI to the IRET",
+        "check_needed" / Int32ul * "1: registers were set since the state was checked",
+        "time_end" / Int64ul * "TSC at which the run ends, 0: no limit",
+        "timer_ratio" / Int64ul * "APIC timer counts per 2^32 TSC ticks, 0: not measured yet",
+        "flags" / Int32ul * "RunFlags of this run",
+        "exception_intercepts" / Int32ul * "of this run",
+        "instruction_length" / Int32ul * "of the exit that is being handled",
+        "instruction_count" / Int32ul * "valid bytes of instruction",
+        "instruction" / Bytes(16) * "bytes at the guest's RIP",
+        "guest_entries" / Int64ul * "of this run",
+        "local_exits" / Int64ul * "of this run",
+        "guest_tsc" / Int64ul * "of this run",
+        "mxcsr_mask" / Int32ul * "valid bits of MXCSR",
+        "reserved_12c" / Bytes(0x54) * "zero",
+    ),
+    size=0x180,
+    doc="The virtual processor of one CPU, as far as it is not in the back end's own structure.",
+)
+
 VpGlobals = Layout(
     "VpGlobals",
     Struct(
@@ -54,7 +87,9 @@ VpGlobals = Layout(
         "command" / Int32ul * "SidecarCommand being executed, 0 if none",
         "reserved_14" / Int32ul * "zero",
         "registers" / Array(VP_REGISTER_COUNT, Int64ul) * "virtual processor's state, in the order of VP_REGISTERS",
-        "reserved_130" / Bytes(PAGE_SIZE - 0x130) * "zero",
+        "reserved_130" / Bytes(0x10) * "zero",
+        "vp" / VpState.struct * "the virtual processor",
+        "reserved_2c0" / Bytes(PAGE_SIZE - 0x2C0) * "zero",
     ),
     size=PAGE_SIZE,
     align=PAGE_SIZE,

@@ -7,7 +7,23 @@ import json
 from enum import IntEnum, IntFlag
 from functools import cache
 
-from sidecar.layout import abi, acpi, address_map, boot, command, control, diagnostics, ioctl, params, private
+from sidecar.layout import (
+    abi,
+    acpi,
+    address_map,
+    boot,
+    command,
+    control,
+    diagnostics,
+    hv,
+    hv_messages,
+    hv_registers,
+    ioctl,
+    params,
+    private,
+    run,
+    svm,
+)
 from sidecar.layout.schema import Layout
 
 SHARED: tuple[Layout, ...] = (
@@ -21,10 +37,27 @@ SHARED: tuple[Layout, ...] = (
     control.ControlPage,
     command.CpuContextX64,
     command.HvMessage,
+    run.VpRun,
     command.CommandPage,
     command.GetSetVpRegisterRequest,
     command.HvRegisterAssoc,
     command.RaiseRequest,
+    run.RunVpResponse,
+    hv.HvX64SegmentRegister,
+    hv.HvX64TableRegister,
+    hv_messages.InterceptHeader,
+    hv_messages.IoPortMessage,
+    hv_messages.MsrMessage,
+    hv_messages.CpuidMessage,
+    hv_messages.MemoryMessage,
+    hv_messages.ExceptionMessage,
+    hv_messages.HaltMessage,
+    hv_messages.UnrecoverableExceptionMessage,
+    hv_messages.InvalidVpRegisterMessage,
+    hv_messages.InterruptionDeliverableMessage,
+    hv_messages.UnsupportedFeatureMessage,
+    hv.TranslateGvaRequest,
+    hv.TranslateGvaResponse,
     diagnostics.BootRecord,
     diagnostics.FaultRecord,
     diagnostics.Counters,
@@ -40,7 +73,9 @@ SHARED: tuple[Layout, ...] = (
 )
 """Layouts that two parties share: they are in the C header and in the ABI hash."""
 
-PRIVATE: tuple[Layout, ...] = (private.Tss, private.InterruptPage, private.VpGlobals, private.NodeState)
+PRIVATE: tuple[Layout, ...] = (
+    private.Tss, private.InterruptPage, private.VpState, private.VpGlobals, private.NodeState,
+)
 EXTERNAL: tuple[Layout, ...] = (
     acpi.AcpiHeader,
     acpi.Rsdp,
@@ -52,6 +87,9 @@ EXTERNAL: tuple[Layout, ...] = (
     boot.HvmStartInfo,
     boot.HvmModule,
     boot.HvmMemoryMapEntry,
+    svm.VmcbSegment,
+    svm.Vmcb,
+    svm.XsaveHeader,
 )
 ALL: tuple[Layout, ...] = SHARED + PRIVATE + EXTERNAL
 
@@ -62,6 +100,27 @@ ENUMS: tuple[type[IntEnum] | type[IntFlag], ...] = (
     command.SidecarCommand,
     command.RaiseKind,
     command.HvStatus,
+    run.RunFlags,
+    run.RunEnd,
+    hv_messages.HvMessageType,
+    hv_messages.HvInterceptAccess,
+    hv_messages.HvExecutionState,
+    hv_messages.HvIoAccess,
+    hv_messages.HvMemoryAccess,
+    hv_messages.HvExceptionInfo,
+    hv.HvX64SegmentAttribute,
+    hv.HvCacheType,
+    hv.HvInterruptionType,
+    hv.HvPendingInterruption,
+    hv.HvInterruptState,
+    hv.HvPendingEvent,
+    hv.HvPendingEventType,
+    hv.HvDeliverability,
+    hv.HvTranslateFlags,
+    hv.HvTranslateResult,
+    hv_registers.HvRegisterName,
+    svm.SvmExit,
+    svm.VpPage,
     diagnostics.BootPhase,
     address_map.PrivatePage,
     address_map.SharedPage,
@@ -79,6 +138,10 @@ CONSTANTS: dict[str, int] = {
     "REQUEST_VECTOR": abi.REQUEST_VECTOR,
     "SPURIOUS_VECTOR": abi.SPURIOUS_VECTOR,
     "NO_NODE": params.NO_NODE,
+    "TIMER_VECTOR": abi.TIMER_VECTOR,
+    "VP_PAGES": svm.VP_PAGES,
+    "XSAVE_PAGES": svm.XSAVE_PAGES,
+    "IOPM_PAGES": svm.IOPM_PAGES,
     "PRIVATE_PAGES": address_map.PRIVATE_PAGES,
     "SHARED_PAGES": address_map.SHARED_PAGES,
     "TRAMPOLINE_MAGIC": boot.TRAMPOLINE_MAGIC,
@@ -108,7 +171,7 @@ def abi_hash() -> int:
     """64 bits of SHA-256 over everything that two parties must agree on: layouts, enumerations, transitions, map."""
     agreed = {
         "layouts": [_bytes_of(layout) for layout in SHARED],
-        "enums": {kind.__name__: {member.name: int(member) for member in kind} for kind in ENUMS},
+        "enums": {kind.__name__: {name: int(member) for name, member in kind.__members__.items()} for kind in ENUMS},
         "constants": CONSTANTS,
         "transitions": [(t.old.name, t.new.name, t.party.name, t.primitive) for t in control.TRANSITIONS],
         "registers": [(r.name, r.number, r.reset, r.writable) for r in command.VP_REGISTERS],

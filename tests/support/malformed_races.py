@@ -39,7 +39,7 @@ def check_registers(session: Session, cpu: Cpu, choices: Sequence[malformed.Requ
     cpus.tidy(session)
     patterns = [bytes(choice) for choice in choices]
     memory = cpu.driver.command_memory(cpu.number)
-    tail = slice(int(CommandPage.reserved_a40), len(memory))
+    tail = slice(int(CommandPage.reserved_b00), len(memory))
     memory[tail] = bytes(range(256)) * (len(memory[tail]) // 256) + bytes(len(memory[tail]) % 256)
     before, faults = bytes(memory[tail]), cpus.faults(cpu)
     with malformed.undisturbed(cpus.others(session, cpu)), scribbled(memory[malformed.DATA], patterns):

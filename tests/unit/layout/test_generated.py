@@ -8,6 +8,7 @@ import pytest
 from sidecar.layout import control, registry
 from sidecar.layout.address_map import PrivatePage, SharedPage, private_pa, required_memory, shared_pa
 from sidecar.layout.c_header import assertions, c_name, c_struct, header
+from sidecar.layout.command import VP_REGISTERS
 from sidecar.layout.diagnostics import BootPhase
 from sidecar.layout.document import document
 from sidecar.layout.enum_text import member_docs
@@ -141,7 +142,8 @@ def test_document_has_every_layout_enumeration_and_register() -> None:
         assert f"### `{layout.NAME}`, {layout.SIZE:#x} bytes" in text
     for kind in registry.ENUMS:
         assert f"### `{kind.__name__}`" in text
-    assert text.count("`HvX64Register") == 35
+    for register in VP_REGISTERS:
+        assert f"| {register.number:#x} | `{register.name}` | {register.reset:#x} |" in text
     assert text.count("sidecar, on the CPU itself") == sum(row.party == 1 for row in control.TRANSITIONS)
 
 
