@@ -2,6 +2,7 @@
 
     userland    busybox, kmod, Python              packages of the release         28 MB
     modules     /lib/modules/<version>             kernel and driver                4 MB
+    libraries   what our packages import           versions of those               11 MB
     own         /init, the agent, our packages     this source tree                 1 MB
     rest        files of the user                  each boot
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sidecar.errors import UserError
-from sidecar.qemu.linux import cpio, modules, own_files, python, userland
+from sidecar.qemu.linux import cpio, libraries, modules, own_files, python, userland
 from sidecar.qemu.linux.cache import Tell, cache_root, silent, write_whole
 from sidecar.qemu.linux.cpio import Entry
 from sidecar.qemu.linux.kernels import LinuxKernel
@@ -39,7 +40,8 @@ def initramfs(
 ) -> bytes:
     """The archives for `kernel`: `driver` is a .ko file, `copy_in` files for /root. Raises UserError, AptFailed."""
     folder = (cache or cache_root()) / "archives"
-    recipe = _hash([Path(module.__file__ or "").read_bytes() for module in (cpio, modules, python, userland)])
+    makers = (cpio, libraries, modules, python, userland)
+    recipe = _hash([Path(module.__file__ or "").read_bytes() for module in makers])
 
     def part(kind: str, key: str, make: Callable[[], Iterable[Entry]]) -> bytes:
         return cached(folder, kind, _hash([recipe.encode(), key.encode()]), make, tell)
@@ -52,6 +54,9 @@ def initramfs(
                 f"modules-{kernel.version}",
                 f"{guest.key} {kernel.modules} {driven}",
                 lambda: modules.module_entries(kernel, guest.root, driver),
+            ),
+            part(
+                "libraries", f"{guest.key} {libraries.fingerprint()}", lambda: libraries.library_entries(guest.root)
             ),
             part("own", f"{guest.key} {own_files.fingerprint()}", lambda: own_files.own_entries(guest.root)),
             packed(copied_entries(copy_in)),

@@ -1,11 +1,11 @@
 """What this source tree puts into the guest: /init, the agent, the program `stamp`, and the Python packages.
 
-The packages are those the client needs (`sidecar.layout`, `.protocol`, `.client`) and `construct`, compiled by the
-guest's Python and on its path, so that `python3 -m sidecar.client` works there. `sidecarctl` is a short name for that.
+The packages are those the client needs (`sidecar.layout`, `.protocol`, `.client`), compiled by the guest's Python and
+on its path, so that `python3 -m sidecar.client` works there. `sidecarctl` is a short name for that. What they import
+beside the standard library comes from `libraries`.
 """
 
 import hashlib
-import importlib.util
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from sidecar import errors
 from sidecar.qemu.linux.cpio import Entry
+from sidecar.qemu.linux.libraries import ON_PATH
 from sidecar.qemu.linux.python import compile_python
 from sidecar.qemu.linux.stamp import stamp_program
 
 GUEST = Path(__file__).resolve().parent / "guest"
 PACKAGE = Path(errors.__file__).parent
 PARTS = ("__init__.py", "errors.py", "layout", "protocol", "client")
-ON_PATH = "usr/lib/python3/dist-packages"
 
 FOLDERS = ("proc", "sys", "dev", "tmp", "run", "root", "mnt", "var", "var/run", "var/log", "etc")
 
@@ -58,10 +58,6 @@ def sources() -> Iterator[tuple[Path, str]]:
     """Every file of the packages, and its name below the guest's path."""
     for part in PARTS:
         yield from _files(PACKAGE / part, f"sidecar/{part}")
-    found = importlib.util.find_spec("construct")
-    assert found is not None, "construct is a dependency of this package"
-    assert found.origin is not None
-    yield from _files(Path(found.origin).parent, "construct")
 
 
 def fingerprint() -> str:

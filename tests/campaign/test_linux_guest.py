@@ -108,7 +108,8 @@ def test_files_go_in_and_come_back(session: LinuxSession) -> None:
 
 
 def test_python_and_what_the_client_needs_are_there(session: LinuxSession) -> None:
-    code = "import asyncio, ctypes, mmap, struct, sys, construct, sidecar.layout, sidecar.protocol; print(sys.version)"
+    names = "asyncio, ctypes, mmap, struct, sys, capstone, construct, sidecar.layout, sidecar.protocol"
+    code = f"import {names}; print(sys.version)"
     result = session.guest.run(["python3", "-c", code], timeout=120)
     assert result.stdout.startswith("3."), result.stderr
 
