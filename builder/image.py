@@ -51,6 +51,7 @@ from sidecar.kernel import (
     remove,
     scrub,
     trampoline,
+    vmcb_check,
 )
 from sidecar.kernel.common import apic as common_apic
 from sidecar.kernel.common import serial, text
@@ -88,8 +89,8 @@ from sidecar.shim import (
 )
 
 KERNEL: tuple[ModuleType, ...] = (
-    entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers, provoke,
-    remove, interrupts, faults, log, common_apic, text, serial,
+    entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
+    vmcb_check, provoke, remove, interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 

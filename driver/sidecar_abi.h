@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x8778883cf9c11436ULL
+#define SIDECAR_ABI_HASH 0x46c69f481b04392eULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -444,6 +444,31 @@ enum sidecar_hv_register_name {
 #define SIDECAR_SVM_EXIT_NPF 0x400
 /* The low half of -1: TCG stores only that. */
 #define SIDECAR_SVM_EXIT_INVALID 0xffffffffU
+
+/* Numbers of the rules, as InvalidVpRegisterMessage.rule and the dumps give them. */
+enum sidecar_vmcb_rule {
+	SIDECAR_VMCB_RULE_NONE = 0,
+	SIDECAR_VMCB_RULE_EFER_SVME = 1,
+	SIDECAR_VMCB_RULE_CR0_NW_WITHOUT_CD = 2,
+	SIDECAR_VMCB_RULE_CR0_HIGH = 3,
+	SIDECAR_VMCB_RULE_CR3_RESERVED = 4,
+	SIDECAR_VMCB_RULE_CR4_RESERVED = 5,
+	SIDECAR_VMCB_RULE_DR6_HIGH = 6,
+	SIDECAR_VMCB_RULE_DR7_HIGH = 7,
+	SIDECAR_VMCB_RULE_EFER_RESERVED = 8,
+	SIDECAR_VMCB_RULE_LONG_MODE_WITHOUT_PAE = 9,
+	SIDECAR_VMCB_RULE_LONG_MODE_WITHOUT_PE = 0xa,
+	SIDECAR_VMCB_RULE_CS_L_AND_D = 0xb,
+	SIDECAR_VMCB_RULE_VMRUN_NOT_INTERCEPTED = 0xc,
+	SIDECAR_VMCB_RULE_IOPM_ADDRESS = 0xd,
+	SIDECAR_VMCB_RULE_MSRPM_ADDRESS = 0xe,
+	SIDECAR_VMCB_RULE_EVENT_TYPE = 0xf,
+	SIDECAR_VMCB_RULE_EVENT_VECTOR = 0x10,
+	SIDECAR_VMCB_RULE_ASID_ZERO = 0x11,
+	SIDECAR_VMCB_RULE_NESTED_ROOT = 0x12,
+	SIDECAR_VMCB_RULE_PAT_TYPE = 0x13,
+	SIDECAR_VMCB_RULE_CET_WITHOUT_WP = 0x14,
+};
 
 /*
  * The pages of a virtual processor, in the order in which they follow each other from

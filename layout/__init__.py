@@ -2,7 +2,8 @@
 
 `schema` is the machinery, `parts` what a page is declared with; `params`, `control`, `command`, `run`, `diagnostics`,
 `boot`, `acpi` are the pages by the parties that share them; `hv`, `hv_messages`, `hv_registers` what the Hyper-V TLFS
-defines of virtual processors, `svm` what AMD defines; `private` is the kernel's own; `address_map` says what is mapped
+defines of virtual processors, `svm` what AMD defines, `vmcb_rules` what it
+refuses; `private` is the kernel's own; `address_map` says what is mapped
 where; `x86` holds the manual's names; `registry` lists all and hashes them; `c_header` and `document` print them, and
 `generate` writes the committed files.
 
@@ -29,6 +30,7 @@ from sidecar.layout import (
     private,
     run,
     svm,
+    vmcb_rules,
     x86,
 )
 from sidecar.layout.abi import (
@@ -73,8 +75,8 @@ __all__ = [
 def _names() -> dict[str, object]:
     names: dict[str, object] = {"ABI_HASH": abi_hash()}
     for module in (
-        abi, params, control, command, run, hv, hv_messages, hv_registers, svm, diagnostics, boot, linux_boot, acpi,
-        private, address_map, x86,
+        abi, params, control, command, run, hv, hv_messages, hv_registers, svm, vmcb_rules, diagnostics, boot,
+        linux_boot, acpi, private, address_map, x86,
     ):
         for name, value in vars(module).items():
             if isinstance(value, Layout | EnumMeta) or (isinstance(value, int) and name.isupper()):

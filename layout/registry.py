@@ -23,6 +23,7 @@ from sidecar.layout import (
     private,
     run,
     svm,
+    vmcb_rules,
 )
 from sidecar.layout.schema import Layout
 
@@ -75,6 +76,7 @@ SHARED: tuple[Layout, ...] = (
 
 PRIVATE: tuple[Layout, ...] = (
     private.Tss, private.InterruptPage, private.VpState, private.VpGlobals, private.NodeState,
+    vmcb_rules.VmcbTestEntry,
 )
 EXTERNAL: tuple[Layout, ...] = (
     acpi.AcpiHeader,
@@ -120,6 +122,7 @@ ENUMS: tuple[type[IntEnum] | type[IntFlag], ...] = (
     hv.HvTranslateResult,
     hv_registers.HvRegisterName,
     svm.SvmExit,
+    vmcb_rules.VmcbRule,
     svm.VpPage,
     diagnostics.BootPhase,
     address_map.PrivatePage,

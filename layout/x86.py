@@ -34,6 +34,7 @@ class Cr4(IntFlag):
     OSXMMEXCPT = 1 << 10
     LA57 = 1 << 12
     OSXSAVE = 1 << 18
+    CET = 1 << 23
 
 
 class Efer(IntFlag):
@@ -200,6 +201,7 @@ class Cpuid(IntEnum):
     XSAVE_STATE = 0xD
     EXTENDED_MAX = 0x80000000
     EXTENDED_FEATURES = 0x80000001
+    ADDRESS_SIZES = 0x80000008
     ECX_X2APIC_BIT = 21
     ECX_XSAVE_BIT = 26
     EXT_ECX_SVM_BIT = 2

@@ -25,14 +25,19 @@ CONNECT_SECONDS = 10.0
 
 def add(parts: Commands) -> None:
     parser = parts.add_parser("live", help="nodes, CPUs and pages of a machine that is running, or of its memory")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--qmp", metavar="SOCKET", type=Path, help="QEMU's QMP socket (-qmp unix:SOCKET,server=on)")
-    source.add_argument("--ram", metavar="FILE", type=Path, help="a file in which the offset is the physical address")
+    source_options(parser)
     parser.add_argument("section", metavar="SECTION", nargs="?", choices=[section.value for section in Section],
                         help=f"{', '.join(Section)}; default: nodes and CPUs")
     parser.add_argument("--cpu", metavar="N", type=int, help="one CPU by Linux number; default: all of the sidecar's")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.set_defaults(run=run)
+
+
+def source_options(parser: argparse.ArgumentParser) -> None:
+    """Where the memory is: --qmp or --ram."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--qmp", metavar="SOCKET", type=Path, help="QEMU's QMP socket (-qmp unix:SOCKET,server=on)")
+    source.add_argument("--ram", metavar="FILE", type=Path, help="a file in which the offset is the physical address")
 
 
 def run(options: argparse.Namespace) -> int:
