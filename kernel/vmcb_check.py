@@ -35,9 +35,9 @@ def check_vmcb() -> str:
     )
     return f"""
     check_vmcb:
-            cmp     qword ptr [rip + vp_globals + VpGlobals.vp.reserved_masks], 0
+            cmp     qword ptr [rip + vp_globals + VpGlobals.vp.missing_bits], 0
             jne     .known
-            call    ask_reserved_masks
+            call    ask_missing_bits
     .known: lea     rsi, [rip + vmcb_tests]
             lea     rdi, [rip + vp_vmcb]
     .test:  movzx   eax, byte ptr [rsi + VmcbTestEntry.rule]
@@ -49,7 +49,7 @@ def check_vmcb() -> str:
             mov     r8, qword ptr [rsi + VmcbTestEntry.mask]
             test    ecx, ecx
             je      .mask
-            lea     r8, [rip + vp_globals + VpGlobals.vp.reserved_masks - 8]
+            lea     r8, [rip + vp_globals + VpGlobals.vp.missing_bits - 8]
             mov     r8, qword ptr [r8 + rcx*8]
     .mask:  and     rdx, r8
             xor     r9d, r9d
@@ -77,14 +77,14 @@ def check_vmcb() -> str:
     """
 
 
-def ask_reserved_masks() -> str:
+def ask_missing_bits() -> str:
     """What this processor lacks, as masks of reserved bits.
 
-    In: own tables. Out: VpState.reserved_masks. Clobbers: rax, rcx, rdx, rsi, r8 to r11. Interrupts: off.
+    In: own tables. Out: VpState.missing_bits. Clobbers: rax, rcx, rdx, rsi, r8 to r11. Interrupts: off.
     Stack: 8 bytes.
     """
     return f"""
-    ask_reserved_masks:
+    ask_missing_bits:
             push    rbx
             mov     eax, Cpuid.EXTENDED_MAX
             cpuid
@@ -96,14 +96,14 @@ def ask_reserved_masks() -> str:
             mov     r9d, {EFER_ALWAYS:#x}{_allow((("r8", CR4_FEATURES), ("r9", EFER_FEATURES)))}
             not     r8
             not     r9
-            mov     qword ptr [rip + vp_globals + VpGlobals.vp.reserved_masks + {8 * VmcbLimit.CR4}], r8
-            mov     qword ptr [rip + vp_globals + VpGlobals.vp.reserved_masks + {8 * VmcbLimit.EFER}], r9
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.missing_bits + {8 * VmcbLimit.CR4}], r8
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.missing_bits + {8 * VmcbLimit.EFER}], r9
             mov     eax, Cpuid.ADDRESS_SIZES
             cpuid
             movzx   ecx, al                         # bits of a physical address
             mov     rax, -1
             shl     rax, cl
-            mov     qword ptr [rip + vp_globals + VpGlobals.vp.reserved_masks], rax
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.missing_bits], rax
             pop     rbx
             ret
     """
@@ -134,4 +134,4 @@ def _allow(registers: tuple[tuple[str, tuple[FeatureBit, ...]], ...]) -> str:
     return text
 
 
-ROUTINES = (check_vmcb, ask_reserved_masks)
+ROUTINES = (check_vmcb, ask_missing_bits)

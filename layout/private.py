@@ -72,7 +72,7 @@ VpState = Layout(
         "guest_tsc" / Int64ul * "of this run",
         "mxcsr_mask" / Int32ul * "valid bits of MXCSR",
         "reserved_12c" / Int32ul * "zero",
-        "reserved_masks" / Array(3, Int64ul) * "bits this processor refuses, by VmcbLimit; [0] is 0: not asked yet",
+        "missing_bits" / Array(3, Int64ul) * "bits this processor refuses, by VmcbLimit; [0] is 0: not asked yet",
         "reserved_148" / Bytes(0x38) * "zero",
     ),
     size=0x180,

@@ -20,7 +20,7 @@ _HIGH = 0xFFFFFFFF << 32
 
 
 class VmcbLimit(IntEnum):
-    """Masks of reserved bits that depend on the processor, in the order of VpState.reserved_masks."""
+    """Masks of reserved bits that depend on the processor, in the order of VpState.missing_bits."""
 
     PHYSICAL = 0
     """Bits above the width of physical addresses. Ref: CPUID 8000_0008, EAX."""

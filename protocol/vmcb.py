@@ -51,8 +51,8 @@ def of_cpu(found: Discovered, memory: Memory, cpu: Cpu) -> Decoded:
     if not privileged.vp_created:
         raise NoVirtualProcessor(f"CPU {cpu.linux_number} has no virtual processor")
     state = VpGlobals.parse(memory.read(found.private_page_pa(cpu, PrivatePage.GLOBALS), PAGE_SIZE)).vp
-    known = state.created == privileged.vp_created and state.reserved_masks[0]
-    masks: Masks = tuple(state.reserved_masks) if known else UNKNOWN_MASKS
+    known = state.created == privileged.vp_created and state.missing_bits[0]
+    masks: Masks = tuple(state.missing_bits) if known else UNKNOWN_MASKS
     vmcb_pa = privileged.vp_pages_pa + VpPage.VMCB * PAGE_SIZE
     return {"linux_number": cpu.linux_number, "vmcb_pa": vmcb_pa, **describe(memory.read(vmcb_pa, PAGE_SIZE), masks)}
 

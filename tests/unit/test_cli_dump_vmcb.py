@@ -27,7 +27,7 @@ def ram(directory: Path, *, masks: list[int] | None = None, **changes: int) -> s
         at = private_pa(base, count, 2, PrivatePage.GLOBALS) + VpGlobals.vp
         memory.write_u64(at, 7)
         for index, mask in enumerate(masks):
-            place = private_pa(base, count, 2, PrivatePage.GLOBALS) + VpGlobals.vp.reserved_masks + 8 * index
+            place = private_pa(base, count, 2, PrivatePage.GLOBALS) + VpGlobals.vp.missing_bits + 8 * index
             memory.write_u64(place, mask)
     vmcb = page(Vmcb, **(VALID | {"exit_code": SvmExit.HLT, "rip": 0x1234} | changes))
     memory.write(VP_PAGES_PA + VpPage.VMCB * PAGE_SIZE, vmcb)
@@ -41,7 +41,7 @@ def test_a_state_that_hardware_enters(tmp_path: Path, capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     at = VP_PAGES_PA + VpPage.VMCB * PAGE_SIZE
     assert text.startswith(f"CPU 2: VMCB at {at:#x}, last exit: hlt\nno rule is broken\n")
-    assert "rip" in text and "0x1234" in text
+    assert "0x1234" in text
 
 
 def test_broken_rules_are_told_with_value_and_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ ALLOWED: list[dict[str, int]] = [
 
 GLOBALS_PA = BASE + absolute_symbols()["vp_globals"]
 VMCB_PA = BASE + absolute_symbols()["vp_vmcb"]
-MASKS_PA = GLOBALS_PA + VpGlobals.vp.reserved_masks
+MASKS_PA = GLOBALS_PA + VpGlobals.vp.missing_bits
 
 
 @cache
