@@ -6,7 +6,7 @@ BIN := .venv/bin
 SIDECAR := $(BIN)/sidecar
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor build boot shell test campaign check dump-layout dump-image dump-listing clean
+.PHONY: help setup doctor build boot shell bench test campaign check dump-layout dump-image dump-listing clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -25,6 +25,9 @@ boot: build     ## boot Linux beside the sidecar in QEMU with SMP CPUs (make boo
 
 shell: build    ## a shell in that Linux; `sidecar shell` is Python with the pages of a machine without Linux
 	@$(SIDECAR) boot --smp $(SMP) --shell
+
+bench: build    ## measure on this host for up to 40 minutes; writes docs/performance.md and its pictures
+	@$(SIDECAR) bench --write docs/performance.md --plot docs --json build/bench.json
 
 test: setup     ## all tests but the long ones; SIDECAR_BOOT=0 boots nothing, =1 fails where something would be skipped
 	@$(BIN)/pytest

@@ -3,40 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from sidecar.bench.figures import Group
+from sidecar.bench.figures import Figure, Group, Table
 
 HEAD = """# Performance
 
-Every figure here was printed by the command above its table, in one run on the host named below. Times under TCG are
-host times: two cores carry all virtual CPUs, so compare figures of one run with each other and with nothing else.
+Every figure here was printed by the command above its table, in one run on the host named below; medians, with the
+range of all measurements beside them. Times under TCG are host times: few cores carry all virtual CPUs, so compare
+figures of one run with each other and with nothing else.
 """
 
 
-def document(groups: Sequence[Group], where: str) -> str:
-    """The whole document. `where` describes host and QEMU."""
-    return "\n".join(line for line in _lines(groups, where)) + "\n"
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is told of the run as a whole."""
+
+    where: str
+    command: str
+    minutes: float
+    loads: tuple[float, float]  # load average of the host at begin and end
+    left_out: tuple[str, ...] = ()
 
 
-def _lines(groups: Sequence[Group], where: str) -> Iterator[str]:
+def document(groups: Sequence[Group], run: Run) -> str:
+    """The whole document."""
+    return "\n".join(_lines(groups, run)) + "\n"
+
+
+def _lines(groups: Sequence[Group], run: Run) -> Iterator[str]:
     yield HEAD
-    yield f"Host: {where}. All of it: `sidecar bench --write docs/performance.md --plot docs`."
+    yield (f"Host: {run.where}; load average {run.loads[0]:.1f} at the begin and {run.loads[1]:.1f} at the end. "
+           f"All of it, in {run.minutes:.0f} minutes:\n\n    {run.command}")
+    if run.left_out:
+        yield "\nIn this run there was no time for: " + "; ".join(run.left_out) + "."
     for group in groups:
-        yield f"\n## {group.title}\n\n    sidecar bench --only {group.name}\n"
-        yield "| what | measured | range | aim |"
-        yield "|---|---|---|---|"
-        for figure in group.figures:
-            yield f"| {figure.name} | {figure.value} | {figure.spread} | {figure.aim} |"
-        if group.picture:
-            yield f"\n![{group.title}]({group.picture})"
+        yield f"\n## {group.title}\n\n    sidecar bench --only {group.name}"
+        if group.text:
+            yield f"\n{group.text}"
+        if group.figures:
+            yield "\n| what | measured | range | aim |\n|---|---|---|---|"
+            yield from map(_row, group.figures)
+        for table in group.tables:
+            yield from _table(table)
+        for picture in group.pictures:
+            yield f"\n![{group.title}]({picture})"
 
 
-def text(groups: Sequence[Group], where: str) -> str:
-    """For a terminal."""
-    lines = [where]
-    for group in groups:
-        lines.append(f"{group.title}:")
-        for figure in group.figures:
-            remarks = ", ".join(filter(None, (figure.spread, figure.aim and f"aim: {figure.aim}")))
-            lines.append(f"  {figure.name}: {figure.value}" + (f" ({remarks})" if remarks else ""))
+def _row(figure: Figure) -> str:
+    return f"| {figure.name} | {figure.value} | {figure.spread} | {figure.aim} |"
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"\n### {table.title}\n"
+    yield f"| {' | '.join(table.heads)} |"
+    yield "|" + "---|" * len(table.heads)
+    for row in table.rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def text(group: Group) -> str:
+    """A group for a terminal."""
+    lines = [f"{group.title}:"]
+    for figure in group.figures:
+        remarks = ", ".join(filter(None, (figure.spread, figure.aim and f"aim: {figure.aim}")))
+        lines.append(f"  {figure.name}: {figure.value}" + (f" ({remarks})" if remarks else ""))
+    for table in group.tables:
+        rows = (table.heads, *table.rows)
+        widths = [max(len(row[column]) for row in rows) for column in range(len(table.heads))]
+        lines.append(f"  {table.title}")
+        lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                  for row in rows]
     return "\n".join(lines)

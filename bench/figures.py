@@ -1,4 +1,4 @@
-"""A figure, and the run it comes from."""
+"""A figure, a table, a group of them; and the host they come from."""
 
 from __future__ import annotations
 
@@ -14,22 +14,48 @@ from sidecar.qemu.executable import find_qemu
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; `spread` is the range of repeated measurements, `aim` what was wanted, both for people."""
+    """One measured value; `spread` is the range of repeated measurements, `aim` what was wanted, both for people.
+
+    `samples` are the measurements themselves in `unit`, for programs.
+    """
 
     name: str
     value: str
     spread: str = ""
     aim: str = ""
+    samples: tuple[float, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures that are read along rows and columns; the first column names the row."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Figures of one kind: `name` is what `sidecar bench --only` takes."""
+    """Figures of one kind: `name` is what `sidecar bench --only` takes, `text` says how they were measured.
+
+    `data` is what programs get besides the figures: anything that JSON can hold.
+    """
 
     name: str
     title: str
-    figures: tuple[Figure, ...]
-    picture: str = ""
+    figures: tuple[Figure, ...] = ()
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[str, ...] = ()
+    data: object = None
+
+
+def measured(name: str, samples: Sequence[float], unit: str, digits: int = 2, aim: str = "") -> Figure:
+    """The median of some measurements, with their range."""
+    value, spread = median(samples, unit, digits)
+    return Figure(name, value, spread, aim, tuple(samples), unit)
 
 
 def median(values: Sequence[float], unit: str, digits: int = 2) -> tuple[str, str]:
@@ -47,5 +73,4 @@ def host() -> str:
             break
     qemu = ".".join(str(part) for part in find_qemu().version)
     day = datetime.now(UTC).date().isoformat()
-    load = os.getloadavg()[0]
-    return f"{day}, {os.cpu_count()} cores of {model}, QEMU {qemu}, TCG; load average {load:.0f} at the end"
+    return f"{day}, {len(os.sched_getaffinity(0))} cores of {model}, QEMU {qemu}, TCG"

@@ -1,4 +1,4 @@
-"""Size of the images, time to build them, memory per CPU."""
+"""Size of the images, and the time to build them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import subprocess
 import sys
 import tempfile
 
-from sidecar.bench.figures import Figure, Group, median
+from sidecar.bench.context import Context
+from sidecar.bench.figures import Figure, Group, measured
 from sidecar.builder import image
-from sidecar.layout.address_map import PAGES_PER_CPU, required_memory
-from sidecar.layout.schema import PAGE_SIZE
 
 RUNS = 5
 
 
-def measure() -> Group:
+def measure(context: Context) -> Group:
     kernel, shim = image.kernel(), image.shim()
-    build, spread = median([_build_seconds() for _ in range(RUNS)], "s")
-    return Group("image", "Image and memory", (
+    return Group("image", "Image", (
         Figure("sidecar.elf", f"{len(kernel.elf)} bytes", aim="under 32 KiB"),
         Figure("sidecar.elf in memory, with page tables and .bss", f"{kernel.plan.memory_bytes} bytes"),
         Figure("shim.elf", f"{len(shim.elf)} bytes"),
-        Figure("building all of it, in a fresh process", build, spread, "under a second"),
-        Figure("memory per CPU", f"{PAGES_PER_CPU} pages", aim="12 pages; OpenHCL's has 13"),
-        Figure("memory of a node of 32 CPUs", f"{required_memory(32) // PAGE_SIZE} pages", aim="OpenHCL's has 417"),
+        measured("building all of it, in a fresh process", [_build_seconds() for _ in range(RUNS)], "s", 2,
+                 "under a second"),
     ))  # fmt: skip
 
 

@@ -67,6 +67,10 @@ _FATAL = re.compile(r"^shim: fatal: .+?$", re.MULTILINE)
 Progress = Callable[[float], None]
 
 
+class TooSlow(BootFailed):
+    """User space was not reached in the time that was given; nothing else has gone wrong."""
+
+
 class NoDriver(UserError):
     """The driver was asked for in a guest that has none."""
 
@@ -84,6 +88,7 @@ class LinuxSession:
     found: Discovered | None
     timeline: tuple[Stamp, ...]
     user_space_seconds: float  # from QEMU's start, by the host's clock
+    user_space_tsc: int  # the guest's TSC then
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class LinuxSession:
         driver: Path | None = None,
         copy_in: Sequence[Path] = (),
         interactive: bool = False,
+        tcg_thread: Literal["multi", "single"] = "multi",
         directory: Path | None = None,
         qmp_socket: Path | None = None,
         extra: tuple[str, ...] = (),
@@ -112,6 +118,7 @@ class LinuxSession:
         self.qemu = find_qemu()
         self.accelerator = choose_accelerator(accel, self.qemu)
         self._append, self._copy_in, self._interactive = append, tuple(copy_in), interactive
+        self._tcg_thread = tcg_thread
         self._directory, self._qmp_socket, self._extra = directory, qmp_socket, extra
         self._progress, self._tell = progress, tell
         self._owned = contextlib.ExitStack()
@@ -123,7 +130,7 @@ class LinuxSession:
             self.machine = stack.enter_context(Machine(spec, directory=self._directory, qemu=self.qemu))
             self.guest = Guest(self.machine)
             self.terminal = Console(self.machine.terminal) if self.machine.terminal else None
-            tsc = self._wait_user_space(started)
+            tsc = self.user_space_tsc = self._wait_user_space(started)
             self.found = discover(self.machine.ram) if self.uses_sidecar else None
             self.timeline = timeline(self.found, self.console, user_space=self.user_space_seconds, tsc=tsc)
             self.guest.wait_ready(seconds=AGENT_SECONDS)
@@ -188,6 +195,7 @@ class LinuxSession:
             smp=self.smp,
             numa=self.numa,
             memory_bytes=self.memory_bytes,
+            tcg_thread=self._tcg_thread,
             iommu=True,
             interactive=self._interactive,
             qmp_socket=self._qmp_socket,
@@ -229,7 +237,7 @@ class LinuxSession:
             if not alive:
                 self.machine.check()
             if waited > self.seconds:
-                raise BootFailed(
+                raise TooSlow(
                     f"Linux {self.kernel.version} on {self.smp} CPUs did not reach user space within "
                     f"{self.seconds:g} s; the console ends:\n{last_lines(console)}"
                 )

@@ -8,7 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from sidecar.bench.figures import Figure, Group, median
+from sidecar.bench.context import Context
+from sidecar.bench.figures import Figure, Group, measured
 from sidecar.protocol.commands import Cpu
 from sidecar.qemu.session import Session
 
@@ -19,15 +20,15 @@ SETTLE_SECONDS = 0.2
 """Until the CPU that was given its last command is halted again."""
 
 
-def measure() -> Group:
+def measure(context: Context) -> Group:
     with Session(smp=5, accel="tcg") as session:
         cpus = [session.cpus[number] for number in sorted(session.cpus)]
         one = [_rate(cpus[:1]) for _ in range(RUNS)]
         four = [_rate(cpus) for _ in range(RUNS)]
-    return Group("dispatch", "An empty command (NONE)", (
+    return Group("host-dispatch", "An empty command from the host, without Linux", (
         Figure("guest instructions on the sidecar CPU", f"{_instructions():g}", aim="under 100"),
-        Figure("commands per second from the host, 1 CPU, 1 thread", *median(one, "/s", 0)),
-        Figure("commands per second from the host, 4 CPUs, 4 threads", *median(four, "/s", 0)),
+        measured("commands per second, 1 CPU, 1 thread", one, "/s", 0),
+        measured("commands per second, 4 CPUs, 4 threads", four, "/s", 0),
     ))  # fmt: skip
 
 

@@ -1,0 +1,36 @@
+"""The document: every figure with the command that made it, and what there was no time for."""
+
+from sidecar.bench.document import Run, document, text
+from sidecar.bench.figures import Figure, Group, Table, measured
+
+GROUP = Group(
+    "boot", "Boot", (measured("64 CPUs", [2.0, 1.0, 9.0], "s", 1, "under 2 s"), Figure("size", "7 bytes")),
+    text="How it was done.", tables=(Table("Linux 6.1", ("CPUs", "all"), (("2", "3.0 s"),)),), pictures=("boot.svg",),
+)  # fmt: skip
+RUN = Run("a host", "sidecar bench --json x", 3.4, (0.1, 1.25), ("64 CPUs",))
+
+
+def test_the_document() -> None:
+    written = document([GROUP], RUN)
+    for part in (
+        "Host: a host; load average 0.1 at the begin and 1.2 at the end. All of it, in 3 minutes:\n\n"
+        "    sidecar bench --json x\n",
+        "In this run there was no time for: 64 CPUs.\n",
+        "## Boot\n\n    sidecar bench --only boot\n\nHow it was done.\n\n| what | measured | range | aim |\n",
+        "| 64 CPUs | 2.0 s | 1.0 to 9.0 s, 3 runs | under 2 s |\n| size | 7 bytes |  |  |\n",
+        "### Linux 6.1\n\n| CPUs | all |\n|---|---|\n| 2 | 3.0 s |\n",
+        "![Boot](boot.svg)\n",
+    ):
+        assert part in written
+
+
+def test_for_a_terminal() -> None:
+    assert text(GROUP) == (
+        "Boot:\n  64 CPUs: 2.0 s (1.0 to 9.0 s, 3 runs, aim: under 2 s)\n  size: 7 bytes\n"
+        "  Linux 6.1\n  CPUs  all\n  2     3.0 s"
+    )
+
+
+def test_samples_are_kept_for_programs() -> None:
+    assert GROUP.figures[0].samples == (2.0, 1.0, 9.0)
+    assert GROUP.figures[0].unit == "s"
