@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x46c69f481b04392eULL
+#define SIDECAR_ABI_HASH 0xfb83d22b00641877ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -24,6 +24,8 @@
 #define SIDECAR_VP_PAGES 7
 #define SIDECAR_XSAVE_PAGES 3
 #define SIDECAR_IOPM_PAGES 3
+#define SIDECAR_NO_EVENTFD 0xffffffffU
+#define SIDECAR_GUEST_ADDRESS_BITS 0x30
 #define SIDECAR_PRIVATE_PAGES 10
 #define SIDECAR_SHARED_PAGES 2
 #define SIDECAR_TRAMPOLINE_MAGIC 0x504d415254524353ULL
@@ -549,6 +551,29 @@ enum sidecar_relay_flags {
 #define SIDECAR_IOCTL_CLAIM 0xb8f4
 #define SIDECAR_IOCTL_RELEASE 0xb8f5
 #define SIDECAR_IOCTL_RESTART 0xb8f6
+
+/* On /dev/sidecarN, for virtual processors. VM_CREATE has no argument, VP_DESTROY a CPU number. */
+enum sidecar_vp_ioctl {
+	SIDECAR_VP_IOCTL_VM_CREATE = 0xb8f7,
+	SIDECAR_VP_IOCTL_VP_CREATE = 0x4008b8f8,
+	SIDECAR_VP_IOCTL_VP_DESTROY = 0xb8f9,
+	SIDECAR_VP_IOCTL_DOORBELL = 0x4010b8fa,
+	SIDECAR_VP_IOCTL_DOORBELL_FD = 0x4010b8fb,
+};
+
+/* On the file descriptor from VM_CREATE. */
+enum sidecar_vm_ioctl {
+	SIDECAR_VM_IOCTL_MAP = 0x4020b8fc,
+	SIDECAR_VM_IOCTL_UNMAP = 0x4010b8fd,
+};
+
+/* MemoryMap.rights. */
+enum sidecar_guest_rights {
+	/* Always: the hardware has no memory that can be written or executed and not read. */
+	SIDECAR_GUEST_RIGHTS_READ = 1,
+	SIDECAR_GUEST_RIGHTS_WRITE = 2,
+	SIDECAR_GUEST_RIGHTS_EXECUTE = 4,
+};
 
 /* Who may make a transition. */
 enum sidecar_party {
@@ -1402,6 +1427,58 @@ struct sidecar_relay_page {
 	__u64 ring[256];
 	/* 0x880: zero */
 	__u8 reserved_880[1920];
+};
+
+/* Argument of VP_CREATE. */
+struct sidecar_vp_create {
+	/* 0x0: Linux number of a CPU that the file has claimed */
+	__u32 cpu;
+	/* 0x4: file descriptor from VM_CREATE: the guest memory */
+	__u32 vm_fd;
+};
+
+/* Argument of DOORBELL. */
+struct sidecar_doorbell {
+	/* 0x0: Linux number of a CPU with a virtual processor of the file */
+	__u32 cpu;
+	/* 0x4: zero */
+	__u32 reserved_4;
+	/* 0x8: bits that are posted */
+	__u64 bits;
+};
+
+/* Argument of DOORBELL_FD. */
+struct sidecar_doorbell_fd {
+	/* 0x0: Linux number of a CPU with a virtual processor of the file */
+	__u32 cpu;
+	/* 0x4: file descriptor of an eventfd, or NO_EVENTFD to end a binding */
+	__u32 eventfd;
+	/* 0x8: 0 to 63: the bit that a signal posts */
+	__u32 bit;
+	/* 0xc: zero */
+	__u32 reserved_c;
+};
+
+/* Argument of MAP. */
+struct sidecar_memory_map {
+	/* 0x0: guest-physical address, a multiple of the page size */
+	__u64 gpa;
+	/* 0x8: bytes, a multiple of the page size */
+	__u64 size;
+	/* 0x10: where the caller has the memory, a multiple of the page size */
+	__u64 user_address;
+	/* 0x18: GuestRights */
+	__u32 rights;
+	/* 0x1c: zero */
+	__u32 reserved_1c;
+};
+
+/* Argument of UNMAP. */
+struct sidecar_memory_unmap {
+	/* 0x0: MemoryMap.gpa of a mapping */
+	__u64 gpa;
+	/* 0x8: MemoryMap.size of the same mapping */
+	__u64 size;
 };
 
 /*

@@ -71,6 +71,11 @@ SHARED: tuple[Layout, ...] = (
     boot.BundlePart,
     boot.Bundle,
     boot.RelayPage,
+    ioctl.VpCreate,
+    ioctl.Doorbell,
+    ioctl.DoorbellFd,
+    ioctl.MemoryMap,
+    ioctl.MemoryUnmap,
 )
 """Layouts that two parties share: they are in the C header and in the ABI hash."""
 
@@ -130,6 +135,9 @@ ENUMS: tuple[type[IntEnum] | type[IntFlag], ...] = (
     boot.BundleKind,
     boot.RelayFlags,
     ioctl.Ioctl,
+    ioctl.VpIoctl,
+    ioctl.VmIoctl,
+    ioctl.GuestRights,
 )
 
 CONSTANTS: dict[str, int] = {
@@ -145,6 +153,8 @@ CONSTANTS: dict[str, int] = {
     "VP_PAGES": svm.VP_PAGES,
     "XSAVE_PAGES": svm.XSAVE_PAGES,
     "IOPM_PAGES": svm.IOPM_PAGES,
+    "NO_EVENTFD": ioctl.NO_EVENTFD,
+    "GUEST_ADDRESS_BITS": ioctl.GUEST_ADDRESS_BITS,
     "PRIVATE_PAGES": address_map.PRIVATE_PAGES,
     "SHARED_PAGES": address_map.SHARED_PAGES,
     "TRAMPOLINE_MAGIC": boot.TRAMPOLINE_MAGIC,

@@ -116,7 +116,7 @@ def errors() -> dict[str, object]:
             "the base CPU": node.ask(what, 0),
         }
     result: dict[str, object] = {"ioctls": held, "64-bit CPU": raw(node, Ioctl.CLAIM, 0x1_0000_0001)}
-    result["unknown ioctl"] = [node.ask(0xB8F7, 1), node.ask(0xB8EF, 1), node.ask(0x5401, 1), node.ask(0x800CB8F4, 1)]
+    result["unknown ioctl"] = [node.ask(0xB8FC, 1), node.ask(0xB8EF, 1), node.ask(0x5401, 1), node.ask(0x800CB8F4, 1)]
     result["INFO to nowhere"] = raw(node, Ioctl.INFO, 0x1000)
     result["INFO"] = list(struct.unpack("=3I", fcntl.ioctl(node.file, Ioctl.INFO, bytes(12))))
     result["RELEASE unclaimed"] = node.ask(Ioctl.RELEASE, 1)

@@ -5,7 +5,7 @@ import pytest
 from sidecar.layout import by_name, required_memory
 from sidecar.layout.command import SidecarCommand
 from sidecar.layout.control import CPU_STATUS_COUNT, CpuStatus
-from sidecar.layout.ioctl import Ioctl
+from sidecar.layout.ioctl import Ioctl, VmIoctl, VpIoctl
 from sidecar.layout.registry import CONSTANTS
 
 # layout: (size, {field: (offset, size)})
@@ -142,7 +142,7 @@ def _ioc(direction: int, number: int, size: int) -> int:
 
 
 def test_ioctl_numbers() -> None:
-    none, read = 0, 2
+    none, write, read = 0, 1, 2
     assert {member.name: int(member) for member in Ioctl} == {
         "START": _ioc(none, 0xF0, 0),
         "STOP": _ioc(none, 0xF1, 0),
@@ -151,6 +151,15 @@ def test_ioctl_numbers() -> None:
         "CLAIM": _ioc(none, 0xF4, 0),
         "RELEASE": _ioc(none, 0xF5, 0),
         "RESTART": _ioc(none, 0xF6, 0),
+    }
+    assert {member.name: int(member) for member in (*VpIoctl, *VmIoctl)} == {
+        "VM_CREATE": _ioc(none, 0xF7, 0),
+        "VP_CREATE": _ioc(write, 0xF8, 8),
+        "VP_DESTROY": _ioc(none, 0xF9, 0),
+        "DOORBELL": _ioc(write, 0xFA, 16),
+        "DOORBELL_FD": _ioc(write, 0xFB, 16),
+        "MAP": _ioc(write, 0xFC, 32),
+        "UNMAP": _ioc(write, 0xFD, 16),
     }
 
 
