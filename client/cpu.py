@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.client.attachment import Attachment
 from sidecar.layout.control import CpuStatus
-from sidecar.protocol import decode
+from sidecar.protocol import decode, recorder
 from sidecar.protocol.decode import Decoded
 from sidecar.protocol.typed import TypedCpu
 
@@ -64,6 +64,12 @@ class Cpu(TypedCpu):
     def counters(self) -> Decoded:
         """What happened on it since boot."""
         return decode.counters(self.attachment.diagnostic(self.number))
+
+    def recorder(self) -> Decoded:
+        """Its last events, oldest first; times in microseconds since the first INIT."""
+        found = self.attachment.found
+        page = self.attachment.diagnostic(self.number)
+        return recorder.recorder(page, first_init_tsc=found.first_init_tsc, tsc_khz=found.tsc_khz)
 
     def log(self) -> Decoded:
         """Its log's lines, oldest first."""

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0xfb83d22b00641877ULL
+#define SIDECAR_ABI_HASH 0x5a64b01cdd6cd7d4ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -504,6 +504,21 @@ enum sidecar_boot_phase {
 	SIDECAR_BOOT_PHASE_FAN_OUT = 5,
 	/* Status set to IDLE. */
 	SIDECAR_BOOT_PHASE_IDLE = 6,
+};
+
+/* What the flight recorder keeps; `value` of the entry in brackets. */
+enum sidecar_recorder_event {
+	SIDECAR_RECORDER_EVENT_NONE = 0,
+	/* On own tables after INIT-SIPI (arrivals so far). */
+	SIDECAR_RECORDER_EVENT_ARRIVED = 1,
+	/* A command was taken (SidecarCommand). */
+	SIDECAR_RECORDER_EVENT_COMMAND = 2,
+	/* Arrival or command is over, the CPU goes idle (CpuStatus it leaves). */
+	SIDECAR_RECORDER_EVENT_FINISHED = 3,
+	/* Torn down and about to be REMOVED (removals so far). */
+	SIDECAR_RECORDER_EVENT_REMOVED = 4,
+	/* A fault was contained (vector). */
+	SIDECAR_RECORDER_EVENT_FAULTED = 5,
 };
 
 /* A CPU's private pages, in the order in which they lie in node memory. */
@@ -1212,7 +1227,27 @@ struct sidecar_counters {
 	__u32 stray[256];
 };
 
-/* One CPU to everyone: how it started, what happened, its last fault. */
+/* One event of a CPU. */
+struct sidecar_recorder_entry {
+	/* 0x0: TSC of the event */
+	__u64 tsc;
+	/* 0x8: what happened */
+	__u32 event;
+	/* 0xc: more of it, by event */
+	__u32 value;
+};
+
+/* The flight recorder of a CPU: survives restarts, faults and the machine's death. */
+struct sidecar_recorder {
+	/* 0x0: entries ever written; entry n is at n % 128, and whole before this counts it */
+	__u64 written;
+	/* 0x8: zero */
+	__u8 reserved_8[56];
+	/* 0x40: the last 128 events */
+	struct sidecar_recorder_entry entries[128];
+};
+
+/* One CPU to everyone: how it started, what happened, its last fault, its last events. */
 struct sidecar_diagnostic_page {
 	/* 0x0: how the CPU started */
 	struct sidecar_boot_record boot;
@@ -1220,8 +1255,10 @@ struct sidecar_diagnostic_page {
 	struct sidecar_fault_record fault;
 	/* 0x180: what happened */
 	struct sidecar_counters counters;
-	/* 0x5c0: zero */
-	__u8 reserved_5c0[2624];
+	/* 0x5c0: its last events */
+	struct sidecar_recorder recorder;
+	/* 0xe00: zero */
+	__u8 reserved_e00[512];
 };
 
 /* One CPU to everyone: its log. */

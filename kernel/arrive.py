@@ -9,6 +9,7 @@ Ref: SDM vol. 2A, CPUID leaf 0xB; vol. 3A, 4.5, 9.1.1 (state after INIT).
 """
 
 from sidecar.kernel.fan_out import HELPED_BY_EACH
+from sidecar.kernel.recorder import record
 from sidecar.layout.address_map import PER_CPU_MAP, Source
 
 LINE_BYTES = 64
@@ -193,6 +194,7 @@ def prepare_cpu() -> str:
     """
     return f"""
     prepare_cpu:
+            mov     r9d, dword ptr [rip + diagnostic_page + DiagnosticPage.boot.arrivals]{record("ARRIVED", "r9d")}
             call    scrub_state
             call    enable_x2apic
             {stamp("APIC", "rip + diagnostic_page")}

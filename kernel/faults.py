@@ -9,6 +9,7 @@ Ref: SDM vol. 3A, 6.12.1, 6.14; 6.7.1 (handling multiple NMIs: blocked until IRE
 
 from sidecar.kernel.apic import INTERRUPT_VECTORS
 from sidecar.kernel.arrive import find_self, private_offset
+from sidecar.kernel.recorder import record
 from sidecar.layout.x86 import EXCEPTION_VECTORS
 
 SAVED = ("rax", "rcx", "rdx", "rbx", None, "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
@@ -105,9 +106,8 @@ def fault_entry() -> str:
             mov     eax, dword ptr [rip + vp_globals + VpGlobals.command]
             mov     dword ptr [rdi + FaultRecord.command], eax
             rdtsc
-            shl     rdx, 32
-            or      rax, rdx
-            mov     qword ptr [rdi + FaultRecord.tsc], rax
+            mov     dword ptr [rdi + FaultRecord.tsc], eax
+            mov     dword ptr [rdi + FaultRecord.tsc + 4], edx{record("FAULTED", "r8d", stamp=False, scratch="rsi")}
             inc     qword ptr [rdi + FaultRecord.count]
             {set_faulted("rbx")}
             call    raise_attention
@@ -151,9 +151,9 @@ def fault_nested() -> str:
             mov     dword ptr [rdi + FaultRecord.status], eax
             mov     dword ptr [rdi + FaultRecord.command], 0
             rdtsc
-            shl     rdx, 32
-            or      rax, rdx
-            mov     qword ptr [rdi + FaultRecord.tsc], rax
+            mov     dword ptr [rdi + FaultRecord.tsc], eax
+            mov     dword ptr [rdi + FaultRecord.tsc + 4], edx
+            {record("FAULTED", "r8d", page="rdi - DiagnosticPage.fault", stamp=False, scratch="rbx").strip()}
             inc     qword ptr [rdi + FaultRecord.count]
             {set_faulted("r14")}
             mov     dword ptr [rsi + ControlPage.needs_attention], 1

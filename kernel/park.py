@@ -6,6 +6,8 @@ are interrupts open, between STI and HLT.
 Ref: SDM vol. 2B, STI (interrupt shadow), HLT; OpenHCL sidecar, `vp.rs`.
 """
 
+from sidecar.kernel.recorder import record
+
 
 def park() -> str:
     """Halt until the status says otherwise.
@@ -44,16 +46,18 @@ def execute() -> str:
 
     In: rbx address of the status byte. Out: finish. Interrupts: off. Stack: 32 bytes and those of the command.
     """
-    return """
+    return f"""
     execute:
             inc     qword ptr [rip + diagnostic_page + DiagnosticPage.counters.commands]
+            mov     r9d, dword ptr [rip + command_page + CommandPage.command]   # copied before it is looked at
+            mov     dword ptr [rip + command_page + CommandPage.command], SidecarCommand.NONE
             rdtsc
             mov     dword ptr [rip + command_page + CommandPage.start_tsc], eax
             mov     dword ptr [rip + command_page + CommandPage.start_tsc + 4], edx
+            {record("COMMAND", "r9d", stamp=False).strip()}
             mov     byte ptr [rip + command_page + CommandPage.has_error], 0
             mov     r12, qword ptr [rip + command_page + CommandPage.sequence]
-            mov     eax, dword ptr [rip + command_page + CommandPage.command]   # copied before it is looked at
-            mov     dword ptr [rip + command_page + CommandPage.command], SidecarCommand.NONE
+            mov     eax, r9d
             mov     dword ptr [rip + vp_globals + VpGlobals.command], eax
             cmp     dword ptr [rip + log_requests], 0
             jne     .log
@@ -110,10 +114,11 @@ def finish() -> str:
     Whatever else the status has become in the meantime, park deals with.
     In: nothing. Out: park. Interrupts: off. Stack: 8 bytes.
     """
-    return """
+    return f"""
     finish: mov     ecx, dword ptr [rip + vp_globals + VpGlobals.node_cpu_index]
             lea     rbx, [rip + control_page + ControlPage.cpu_status]
             add     rbx, rcx
+            movzx   r9d, byte ptr [rbx]{record("FINISHED", "r9d")}
             mov     ecx, CpuStatus.IDLE
             mov     eax, CpuStatus.RUN
             lock cmpxchg byte ptr [rbx], cl         # releases everything written before

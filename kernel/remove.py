@@ -3,6 +3,8 @@
 Ref: SDM vol. 3A, 11.4.7.2 (software-disabled APIC: IPIs can still be sent); OpenHCL sidecar, `vp.rs`.
 """
 
+from sidecar.kernel.recorder import record
+
 
 def remove() -> str:
     """Give this CPU up.
@@ -10,8 +12,9 @@ def remove() -> str:
     In: rbx address of the status byte, which is REMOVE. Out: halt_forever, or park if the status changed.
     Interrupts: off. Stack: as log_line.
     """
-    return """
+    return f"""
     remove: inc     qword ptr [rip + diagnostic_page + DiagnosticPage.counters.removals]
+            mov     r9d, dword ptr [rip + diagnostic_page + DiagnosticPage.counters.removals]{record("REMOVED", "r9d")}
             lea     rsi, [rip + text_removed]
             xor     edx, edx
             call    log_line

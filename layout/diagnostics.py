@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from sidecar.layout.parts import Array, Bytes, Int32ul, Int64ul, Struct
-from sidecar.layout.schema import PAGE_SIZE, Layout, register_enum
+from sidecar.layout.schema import PAGE_SIZE, Layout, register_enum, values_of
 
 
 @register_enum
@@ -85,17 +85,59 @@ Counters = Layout(
     doc="What happened on a CPU since boot.",
 )
 
+@register_enum
+class RecorderEvent(IntEnum):
+    """What the flight recorder keeps; `value` of the entry in brackets."""
+
+    NONE = 0
+    ARRIVED = 1
+    """On own tables after INIT-SIPI (arrivals so far)."""
+    COMMAND = 2
+    """A command was taken (SidecarCommand)."""
+    FINISHED = 3
+    """Arrival or command is over, the CPU goes idle (CpuStatus it leaves)."""
+    REMOVED = 4
+    """Torn down and about to be REMOVED (removals so far)."""
+    FAULTED = 5
+    """A fault was contained (vector)."""
+
+
+RECORDER_ENTRIES = 128
+
+RecorderEntry = Layout(
+    "RecorderEntry",
+    Struct(
+        "tsc" / Int64ul * "TSC of the event",
+        "event" / values_of(RecorderEvent, Int32ul) * "what happened",
+        "value" / Int32ul * "more of it, by event",
+    ),
+    size=16,
+    doc="One event of a CPU.",
+)
+
+Recorder = Layout(
+    "Recorder",
+    Struct(
+        "written" / Int64ul * "entries ever written; entry n is at n % 128, and whole before this counts it",
+        "reserved_8" / Bytes(0x38) * "zero",
+        "entries" / Array(RECORDER_ENTRIES, RecorderEntry.struct) * "the last 128 events",
+    ),
+    size=0x840,
+    doc="The flight recorder of a CPU: survives restarts, faults and the machine's death.",
+)
+
 DiagnosticPage = Layout(
     "DiagnosticPage",
     Struct(
         "boot" / BootRecord.struct * "how the CPU started",
         "fault" / FaultRecord.struct * "its last fault",
         "counters" / Counters.struct * "what happened",
-        "reserved_5c0" / Bytes(PAGE_SIZE - 0x5C0) * "zero",
+        "recorder" / Recorder.struct * "its last events",
+        "reserved_e00" / Bytes(PAGE_SIZE - 0xE00) * "zero",
     ),
     size=PAGE_SIZE,
     align=PAGE_SIZE,
-    doc="One CPU to everyone: how it started, what happened, its last fault.",
+    doc="One CPU to everyone: how it started, what happened, its last fault, its last events.",
 )
 
 LOG_TEXT_BYTES = PAGE_SIZE - 16

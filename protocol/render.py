@@ -160,6 +160,20 @@ def log(entry: Decoded) -> str:
     return _title(entry) + "".join(f"{line}\n" for line in text or ["the log is empty"])
 
 
+def recorder(entry: Decoded) -> str:
+    """A flight recorder, oldest event first, each with the time since the one before."""
+    shown = entry["events"]
+    if not shown:
+        return _title(entry) + "nothing is recorded\n"
+    before = [None, *(one["us"] for one in shown)]
+    table = columns(("event", "us after INIT", "+us", "what", ""), (
+        (one["number"], one["us"], None if None in (one["us"], last) else one["us"] - last, one["event"], one["what"])
+        for one, last in zip(shown, before, strict=False)
+    ))
+    lost = entry["written"] - len(shown)
+    return _title(entry) + (f"{lost} older events are overwritten\n" if lost else "") + table
+
+
 def page_tables(entry: Decoded) -> str:
     """A CPU's mappings, and how they differ from the address map."""
     table = columns(("virtual", "physical", "KiB", "rights", "what"), (
@@ -176,5 +190,6 @@ _ENTRIES: dict[Section, Callable[[Decoded], str]] = {
     Section.BOOT: boot,
     Section.FAULT: fault,
     Section.LOG: log,
+    Section.RECORDER: recorder,
     Section.PAGE_TABLES: page_tables,
 }

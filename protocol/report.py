@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 from sidecar.layout import CpuPolicy, CpuStatus, PrivatePage, SharedPage
-from sidecar.protocol import decode, decode_command
+from sidecar.protocol import decode, decode_command, recorder
 from sidecar.protocol.address_check import ImageSegment, differences, names_of
 from sidecar.protocol.decode import Decoded, Resolver
 from sidecar.protocol.machine import Cpu, Discovered
@@ -26,6 +26,7 @@ class Section(StrEnum):
     BOOT = "boot"
     FAULT = "fault"
     LOG = "log"
+    RECORDER = "recorder"
     PAGE_TABLES = "page-tables"
 
 
@@ -101,6 +102,7 @@ def section(
         Section.BOOT: _boot,
         Section.FAULT: fault,
         Section.LOG: _log,
+        Section.RECORDER: _recorder,
         Section.PAGE_TABLES: page_tables,
     }
     return [numbers(cpu) | of_cpu[wanted](found, memory, cpu) for cpu in cpus]
@@ -126,6 +128,11 @@ def _boot(found: Discovered, memory: Memory, cpu: Cpu) -> Decoded:
 
 def _log(found: Discovered, memory: Memory, cpu: Cpu) -> Decoded:
     return decode.log_ring(found.read_private(memory, cpu, PrivatePage.LOG))
+
+
+def _recorder(found: Discovered, memory: Memory, cpu: Cpu) -> Decoded:
+    page = found.read_private(memory, cpu, PrivatePage.DIAGNOSTIC)
+    return recorder.recorder(page, first_init_tsc=found.first_init_tsc, tsc_khz=found.tsc_khz)
 
 
 def _page_tables(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sidecar.builder import elf
 from sidecar.builder.asm import listing
-from sidecar.cli import dump_live, dump_sdcr, dump_vmcb
+from sidecar.cli import dump_live, dump_recorder, dump_sdcr, dump_vmcb
 from sidecar.cli.images import image
 from sidecar.cli.parser import Commands
 from sidecar.errors import UserError
@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
     _add_image(parts)
     _add_listing(parts)
     dump_live.add(parts)
+    dump_recorder.add(parts)
     dump_sdcr.add(parts)
     dump_vmcb.add(parts)
 
