@@ -1,5 +1,6 @@
 """What a boot with Linux has come to: who owns which CPU, which of the sidecar's answer the guest, and the timeline.
 
+    Linux 6.1.0-56-cloud-amd64 on 4 CPUs (tcg) beside the sidecar, commanded through its driver
     node 0: CPUs 0-3, NUMA node 0, 200 KiB of memory at 0x3d6c2000 on NUMA node 0
     CPU  APIC  node  index  NUMA  owner    state   answered  us
       0     0     0      0     0  linux    online         -   -
@@ -9,7 +10,7 @@ Made to be printed, or for JSON.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +27,13 @@ COLUMNS = ("CPU", "APIC", "node", "index", "NUMA", "owner", "state", "answered",
 TEXT_COLUMNS = ("owner", "state")
 PING = ("sidecarctl", "ping", "--json", "--count", "3")
 """The first answer costs TCG the translation of its code; the fastest counts."""
+
+_IN_MODE = {
+    "sidecar": "beside the sidecar", "baseline one": "with maxcpus=1 (--baseline one)",
+    "baseline all": "with all CPUs (--baseline all)",
+}  # fmt: skip
+
+_WAYS = {"driver": "through its driver", "no-module": "without a driver, by /dev/mem and the module msr"}
 
 PING_SECONDS = 60.0
 PING_SECONDS_PER_CPU = 5.0
@@ -52,12 +60,19 @@ class LinuxCpuReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinuxReport:
-    """The whole machine. `mode` is sidecar, or the baseline; `problems` are what went wrong after user space."""
+    """The whole machine. `mode` is sidecar, or the baseline; `problems` are what went wrong after user space.
+
+    `backing` is the guest's way to the CPUs. `earlier` has the seconds to user space of the same machine's last boots
+    in other modes.
+    """
 
     smp: int
     accelerator: str
     kernel: str
     mode: str
+    backing: str | None = None
+    user_space_seconds: float = 0.0
+    earlier: dict[str, float] = field(default_factory=dict)
     nodes: list[NodeReport] = field(default_factory=list)
     cpus: list[LinuxCpuReport] = field(default_factory=list)
     timeline: list[Stamp] = field(default_factory=list)
@@ -74,11 +89,15 @@ class LinuxReport:
         return asdict(self) | {"ok": self.ok}
 
 
-def report(session: LinuxSession, *, problems: list[str]) -> LinuxReport:
-    """Asks the guest's Linux and, through its client, every sidecar CPU. Raises MachineDied."""
+def report(
+    session: LinuxSession, *, problems: Sequence[str] = (), earlier: Mapping[str, float] | None = None
+) -> LinuxReport:
+    """Asks the guest's Linux and, through its client, every sidecar CPU. Raises MachineDied, GuestError."""
     found, problems = session.found, list(problems)
+    answers = _ping(session, problems) if session.backing is not None else {}
     online = session.online_cpus()
-    answers = _ping(session, problems) if found is not None else {}
+    if found is not None and found.missing_count:
+        problems.append(f"{found.missing_count} CPUs did not start when the sidecar booted")
     if found is not None:
         cpus = [_sidecar_machines_cpu(session, found, cpu, online, answers) for cpu in found.cpus]
     else:
@@ -87,7 +106,10 @@ def report(session: LinuxSession, *, problems: list[str]) -> LinuxReport:
         smp=session.smp,
         accelerator=session.accelerator.kind,
         kernel=session.kernel.version,
-        mode=f"baseline {session.baseline}" if session.baseline else "sidecar",
+        mode=session.mode,
+        backing=session.backing,
+        user_space_seconds=round(session.user_space_seconds, 3),
+        earlier=dict(earlier or {}),
         nodes=[node_report(node) for node in found.nodes] if found else [],
         cpus=cpus,
         timeline=list(session.timeline),
@@ -103,7 +125,7 @@ def render(boot: LinuxReport) -> str:
 
 
 def _lines(boot: LinuxReport) -> Iterator[str]:
-    yield f"Linux {boot.kernel} on {boot.smp} CPUs ({boot.accelerator}), {boot.mode}"
+    yield f"Linux {boot.kernel} on {boot.smp} CPUs ({boot.accelerator}) {_beside(boot)}"
     if boot.fallback is not None:
         yield f"the shim did not use the sidecar: {boot.fallback}"
     yield from (node_line(node) for node in boot.nodes)
@@ -119,7 +141,30 @@ def _lines(boot: LinuxReport) -> Iterator[str]:
     asked = [cpu for cpu in boot.cpus if cpu.owner == "sidecar"]
     if asked:
         yield f"{sum(bool(cpu.answered) for cpu in asked)} of {len(asked)} sidecar CPUs answered NONE from the guest"
-    yield render_timeline(tuple(boot.timeline))
+    if boot.timeline:
+        yield render_timeline(tuple(boot.timeline))
+    yield comparison(boot)
+
+
+def comparison(boot: LinuxReport) -> str:
+    """How long it took to user space, beside the last times of the other modes."""
+    said = f"QEMU start to user space: {boot.user_space_seconds:.2f} s"
+    others = [f"{seconds:.2f} s {_IN_MODE[mode]}" for mode, seconds in boot.earlier.items() if mode in _IN_MODE]
+    if not others:
+        return f"{said} (to compare, boot it with --baseline one or all)" if boot.mode == "sidecar" else said
+    said += f"; the last time {', '.join(others)}"
+    times = {**boot.earlier, boot.mode: boot.user_space_seconds}
+    if "sidecar" in times and times.get("baseline one"):
+        said += f"; sidecar to maxcpus=1: {times['sidecar'] / times['baseline one']:.2f}"
+    return said
+
+
+def _beside(boot: LinuxReport) -> str:
+    if boot.fallback is not None:
+        return "without the sidecar"
+    if boot.mode != "sidecar":
+        return f"without the sidecar: {boot.mode}"
+    return "beside the sidecar" + (f", commanded {_WAYS[boot.backing]}" if boot.backing else "")
 
 
 def _row(cpu: LinuxCpuReport) -> tuple[str, ...]:
@@ -153,7 +198,7 @@ def _sidecar_machines_cpu(
     session: LinuxSession, found: Discovered, cpu: Cpu, online: set[int], answers: dict[int, dict[str, Any]]
 ) -> LinuxCpuReport:
     status = found.status(session.machine.ram, cpu)
-    linuxs = status is None or status == CpuStatus.REMOVED
+    linuxs = not cpu.is_sidecars or cpu.linux_number in online
     answer = answers.get(cpu.linux_number, {})
     return LinuxCpuReport(
         linux=cpu.linux_number,

@@ -37,7 +37,8 @@ from sidecar.qemu.linux.timeline import Stamp, timeline
 from sidecar.qemu.linux.userland import guest_root
 from sidecar.qemu.machine import Machine
 from sidecar.qemu.session import BootFailed, last_lines
-from sidecar.qemu.sizes import GIB
+from sidecar.qemu.sizes import GIB, format_size
+from sidecar.qemu.waiting import wait_until
 
 Baseline = Literal["all", "one"]
 BASELINES: tuple[Baseline, ...] = ("all", "one")
@@ -49,7 +50,9 @@ SECONDS_PER_LINUX_CPU = 6.0
 
 AGENT_SECONDS = 60.0
 DRIVER_SECONDS = 60.0
+ONLINE_SECONDS = 60.0
 LOOK_SECONDS = 0.005
+ONLINE_LOOK_SECONDS = 0.3
 
 COMMAND_LINE = ("console=ttyS0", "panic=-1", "no_timer_check")
 """A panic ends the machine: QEMU is told not to reboot. Linux counts timer interrupts for 40 ms early in its boot, and
@@ -79,6 +82,7 @@ class LinuxSession:
     """One booted machine; `with` boots and ends it. Raises BootFailed, MachineDied, WaitedInVain, UserError.
 
     `found` is None where the sidecar is not used: in a baseline, or where the shim had the reason `fallback`.
+    `backing` is the guest's way to the sidecar's CPUs: `driver` or `no-module`, None before attach() or load_driver().
     `driver` is a .ko file, `copy_in` are files for /root. An `interactive` machine has its console at `terminal`.
     """
 
@@ -89,6 +93,7 @@ class LinuxSession:
     timeline: tuple[Stamp, ...]
     user_space_seconds: float  # from QEMU's start, by the host's clock
     user_space_tsc: int  # the guest's TSC then
+    backing: Literal["driver", "no-module"] | None = None
 
     def __init__(
         self,
@@ -162,11 +167,60 @@ class LinuxSession:
     def uses_sidecar(self) -> bool:
         return self.baseline is None and self.fallback is None
 
+    def require_mode(self) -> None:
+        """Raises BootFailed if the sidecar was wanted and the shim did without it."""
+        if self.fallback is not None:
+            raise BootFailed(f"the shim did not use the sidecar: {self.fallback}")
+
+    @property
+    def mode(self) -> str:
+        """What is compared: `sidecar`, also where the shim fell back; `baseline one` or `baseline all`."""
+        return f"baseline {self.baseline}" if self.baseline else "sidecar"
+
+    @property
+    def description(self) -> str:
+        """The machine apart from its mode, as one line."""
+        size = f"{self.smp} CPUs, {self.numa} NUMA nodes, {format_size(self.memory_bytes)}"
+        return f"{self.kernel.version}, {size}, {self.accelerator.kind}, '{' '.join(self._append.split())}'"
+
     def load_driver(self, *parameters: str, seconds: float = DRIVER_SECONDS) -> Result:
         """modprobe of the driver in the guest. Raises NoDriver, GuestError if it refuses, WaitedInVain, MachineDied."""
         if self.driver is None:
             raise NoDriver("this guest has no driver: it was booted without one")
-        return self.guest.run(["modprobe", self.driver.stem, *parameters], seconds).check()
+        result = self.guest.run(["modprobe", self.driver.stem, *parameters], seconds).check()
+        self.backing = "driver"
+        return result
+
+    def attach(self) -> None:
+        """Gives the guest its way to the sidecar's CPUs: the driver if it has one, else Linux's own module `msr`.
+
+        The driver brings the CPUs that are Linux's online, and without it this does; they are waited for. Raises
+        GuestError, WaitedInVain, MachineDied.
+        """
+        if self.driver is not None:
+            self.load_driver()
+        else:
+            self.guest.run(["modprobe", "msr", "allow_writes=on"]).check()
+            self.backing = "no-module"
+            for number in self.linux_cpus - self.online_cpus():
+                self.guest.run(f"echo 1 > /sys/devices/system/cpu/cpu{number}/online").check()
+        self.wait_linux_cpus()
+
+    @property
+    def linux_cpus(self) -> set[int]:
+        """The CPUs that the sidecar does not start: the first of each node, and those left to Linux."""
+        return {cpu.linux_number for cpu in self.found.cpus if not cpu.is_sidecars} if self.found else set()
+
+    def wait_linux_cpus(self) -> None:
+        """Until every CPU that the sidecar does not start is online. Raises WaitedInVain, GuestError, MachineDied."""
+        wanted = self.linux_cpus
+        numbers = ", ".join(map(str, sorted(wanted)))
+        wait_until(
+            lambda: wanted <= self.online_cpus(),
+            seconds=ONLINE_SECONDS + len(wanted) * SECONDS_PER_LINUX_CPU,
+            what=f"Linux's own CPUs ({numbers}) to come online",
+            interval=ONLINE_LOOK_SECONDS,
+        )
 
     def online_cpus(self) -> set[int]:
         """The CPUs that Linux runs on now."""
@@ -239,7 +293,7 @@ class LinuxSession:
             if waited > self.seconds:
                 raise TooSlow(
                     f"Linux {self.kernel.version} on {self.smp} CPUs did not reach user space within "
-                    f"{self.seconds:g} s; the console ends:\n{last_lines(console)}"
+                    f"{self.seconds:g} s (--timeout S waits longer); the console ends:\n{last_lines(console)}",
                 )
             self._progress(waited)
             time.sleep(LOOK_SECONDS)

@@ -39,6 +39,8 @@ T = TypeVar("T")
 START_SECONDS = 60.0
 LAST_LINES = 12
 _PANIC = re.compile(r"Kernel panic - not syncing: [^\r\n]*")
+_FAREWELLS = {"guest-shutdown": "the guest powered off", "guest-reset": "the guest rebooted, which ends the machine"}
+"""By the reason in QEMU's event SHUTDOWN."""
 
 
 class MachineDied(Exception):
@@ -287,6 +289,14 @@ class Machine:
             raise WaitedInVain(seconds, f"QEMU (process {self.pid}) to end")
         return status
 
+    @property
+    def farewell(self) -> str | None:
+        """How the guest itself has ended the machine, by power-off or reboot; None if it runs, died or panicked."""
+        if self.alive or _PANIC.search(self._text("console.log")):
+            return None
+        reasons = [str(event.data.get("reason")) for event in self.events if event.name == "SHUTDOWN"]
+        return _FAREWELLS.get(reasons[-1]) if reasons else None
+
     def kill(self) -> None:
         """Ends QEMU at once."""
         self.process.kill()
@@ -296,6 +306,8 @@ class Machine:
         what = "QEMU no longer answers, but still runs" if status is None else f"QEMU ended with {_described(status)}"
         if panic := _PANIC.search(self._text("console.log")):
             what += f": {panic.group()}"
+        elif farewell := self.farewell:
+            what += f": {farewell}"
         parts = [what, f"command: {shlex.join(self.command)}"]
         for name in ("qemu.err", "console.log", "sidecar.log"):
             if lines := self._last_lines(name):

@@ -66,6 +66,14 @@ def number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
 
 
+def positive(text: str) -> int:
+    """The type of a count: at least one."""
+    value = number(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 1")
+    return value
+
+
 def seconds(text: str) -> float:
     """The type of a time argument."""
     try:

@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 
-from sidecar.client.cli.frame import CPU_HELP, Commands, add_command, open_sidecar, seconds
+from sidecar.client.cli.frame import CPU_HELP, Commands, add_command, open_sidecar, positive, seconds
 from sidecar.client.cpu import Cpu
 from sidecar.protocol.decode import Decoded
 
@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "watch", run, help="print changes of states and counters, until Ctrl-C")
     parser.add_argument("cpus", metavar="CPU", nargs="*", help=f"{CPU_HELP}; default: all that the sidecar started")
     parser.add_argument("--interval", type=seconds, default=1.0, metavar="S", help="between two looks; default: 1")
-    parser.add_argument("--looks", type=int, metavar="N", help="end after N looks")
+    parser.add_argument("--looks", type=positive, metavar="N", help="end after N looks")
 
 
 def run(options: argparse.Namespace) -> int:

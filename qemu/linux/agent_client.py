@@ -8,7 +8,8 @@
     guest.log()                                  what dmesg prints
 
 A string is run by the guest's /bin/sh, a list as it is. Every wait is bounded; a command that does not end in time is
-killed and raises WaitedInVain. A guest that dies raises MachineDied with the console's last lines.
+killed and raises WaitedInVain. A guest that dies raises MachineDied with the console's last lines; one that stands
+still, as after a panic, is asked whether it is there, and raises GuestError when it has been silent for too long.
 """
 
 import base64
@@ -16,6 +17,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,12 @@ from sidecar.qemu.waiting import WaitedInVain
 RUN_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 KILL_SECONDS = 10.0
+QUIET_SECONDS = 20.0
+"""So long may the agent have nothing to say before it is asked."""
+
+SILENT_SECONDS = 100.0
+"""So long it may take to answer: a busy guest on a busy host is slow, a dead one says nothing at all."""
+
 PUT_BYTES = 16 << 10
 PUT_SECONDS = 30.0
 """For one piece of a file."""
@@ -83,6 +91,7 @@ class GuestCommand:
         waited = 0.0
         while not self._over.wait(min(LOOK_SECONDS, max(seconds - waited, 0))):
             self._guest.machine.check()
+            self._guest.look()
             waited += LOOK_SECONDS
             if waited >= seconds:
                 error = WaitedInVain(seconds, f"the guest's command {self.what!r} to end")
@@ -132,6 +141,8 @@ class Guest:
         self._last_number = 0
         self._ready = threading.Event()
         self._gone: str | None = None
+        self._heard = time.monotonic()
+        self._asked: float | None = None
         threading.Thread(target=self._receive, name="guest-agent", daemon=True).start()
 
     @property
@@ -194,6 +205,19 @@ class Guest:
 
     # --- messages --------------------------------------------------------------------------------------------------
 
+    def look(self) -> None:
+        """Asks an agent that has been quiet whether it is there. Raises GuestError if it was asked and is silent."""
+        now = time.monotonic()
+        with self._lock:
+            if self._asked is not None and self._heard < self._asked:
+                if now - self._asked < SILENT_SECONDS:
+                    return
+                raise GuestError(f"the guest's agent does not answer any more: it was asked {SILENT_SECONDS:g} s ago")
+            if now - self._heard < QUIET_SECONDS:
+                return
+            self._asked = now
+        self.send({"op": "look", "id": 0})
+
     def send(self, message: dict[str, Any]) -> None:
         """One message to the agent. Raises GuestError, MachineDied."""
         line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
@@ -233,6 +257,7 @@ class Guest:
             if not data:
                 self._end_all("the machine has ended", gone=True)
                 return
+            self._heard = time.monotonic()
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._take(line)

@@ -11,6 +11,7 @@ Ref: Linux Documentation/arch/x86/boot.rst (kernel_version, header magic); Docum
 
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,11 +62,12 @@ def kernel_package(which: Which, *, tell: Tell = silent, store: Store | None = N
 
 
 def own_kernel(image: Path, *, headers: Path | None = None) -> LinuxKernel:
-    """A kernel that the user has. Raises BadKernel."""
+    """A kernel that the user has, with the stock modules that are where its package puts them. Raises BadKernel."""
     version = image_version(image)
     if headers is not None and not (headers / "Makefile").is_file():
         raise BadKernel(f"--headers {headers}: there is no Makefile in it, so no module can be built against it")
-    return LinuxKernel(version=version, image=image, headers=headers.resolve() if headers else None)
+    modules = find_modules([image.absolute().parent.parent, image.absolute().parents[-1]], version)
+    return LinuxKernel(version=version, image=image, modules=modules, headers=headers.resolve() if headers else None)
 
 
 def choose_packages(apt: Apt, which: Which) -> list[Package]:
@@ -93,6 +95,12 @@ def complete(tree: Path) -> None:
 def find_image(tree: Path) -> Path | None:
     """The bzImage in an unpacked kernel."""
     return next((path for pattern in IMAGES for path in sorted(tree.glob(pattern))), None)
+
+
+def find_modules(roots: Iterable[Path], version: str) -> Path | None:
+    """The kernel's folder of modules below one of the roots: in lib/modules or usr/lib/modules."""
+    folders = (root / "lib" / "modules" / version for top in roots for root in (top, top / "usr"))
+    return next((folder for folder in folders if (folder / "kernel").is_dir()), None)
 
 
 def relocate_headers(tree: Path) -> None:
@@ -128,13 +136,12 @@ def _debian_kernel(tree: Tree) -> LinuxKernel:
     if image is None:
         raise AptFailed(f"there is no kernel any more in {tree.root}: remove it, and it is fetched again")
     version = image_version(image)
-    roots = (tree.root / "lib" / "modules", tree.root / "usr" / "lib" / "modules")
     headers = tree.root / "usr" / "src" / f"linux-headers-{version}"
     config = headers / ".config"
     return LinuxKernel(
         version=version,
         image=image,
-        modules=next((root / version for root in roots if (root / version / "kernel").is_dir()), None),
+        modules=find_modules([tree.root], version),
         headers=headers if headers.is_dir() else None,
         config=config if config.is_file() else None,
     )

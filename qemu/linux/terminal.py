@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from sidecar.qemu.linux.agent_client import GuestCommand
 from sidecar.qemu.linux.console import Console
 from sidecar.qemu.linux_session import LinuxSession
+from sidecar.qemu.machine import MachineDied
 
 ESCAPE = b"\x1d"  # Ctrl-]
 END_OF_INPUT = b"\x04"  # Ctrl-D
@@ -27,7 +28,10 @@ SHELL = "dmesg -n {level}; stty rows {rows} cols {columns} sane </dev/ttyS0; exe
 
 
 def interact(session: LinuxSession) -> int:
-    """Runs a shell in the guest on our terminal; its exit status, or 0 after Ctrl-]. Raises MachineDied."""
+    """Runs a shell in the guest on our terminal until it ends, or the guest, or Ctrl-] is typed.
+
+    Returns the shell's exit status, 0 without one. Raises MachineDied for a guest that panics, GuestError after kexec.
+    """
     source, sink = sys.stdin.fileno(), sys.stdout.fileno()
     console = session.terminal
     if console is None:
@@ -36,8 +40,12 @@ def interact(session: LinuxSession) -> int:
     with raw(source), console.shown(lambda data: write_all(sink, data)):
         shell = session.guest.start(SHELL.format(level=QUIET_LEVEL, rows=size.lines, columns=size.columns))
         pass_keys(console, shell, source)
-    session.machine.check()
-    return 0 if shell.running else shell.wait(1).status
+    try:
+        return 0 if shell.running else shell.wait(1).status
+    except MachineDied:
+        if session.machine.farewell is None:
+            raise
+        return 0  # by `poweroff -f` or `reboot -f`
 
 
 def pass_keys(console: Console, shell: GuestCommand, source: int) -> None:

@@ -13,6 +13,7 @@ from sidecar.errors import UserError
 from sidecar.qemu.linux.agent_client import GuestError, Result
 from sidecar.qemu.linux.kernels import LinuxKernel
 from sidecar.qemu.linux_report import LinuxReport
+from sidecar.qemu.waiting import WaitedInVain
 
 KERNEL = LinuxKernel(version="6.1.0", image=Path("vmlinuz"))
 
@@ -40,12 +41,13 @@ class FakeMachine:
 class FakeSession:
     def __init__(self) -> None:
         self.guest, self.machine = FakeGuest(), FakeMachine()
-        self.uses_sidecar = True
+        self.uses_sidecar, self.fallback = True, None
+        self.description, self.mode, self.user_space_seconds = "a machine", "sidecar", 2.0
         self.driver: Path | None = Path("sidecar.ko")
-        self.refusal: GuestError | None = None
+        self.refusal: Exception | None = None
 
-    def load_driver(self) -> None:
-        self.guest.ran.append("load driver")
+    def attach(self) -> None:
+        self.guest.ran.append("attach")
         if self.refusal is not None:
             raise self.refusal
 
@@ -68,22 +70,26 @@ def sidecar(*arguments: str) -> int:
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeSession:
     fake = FakeSession()
     monkeypatch.setattr(boot_linux, "kernel_package", lambda which, tell: KERNEL)
     monkeypatch.setattr(boot_linux, "make_linux_session", lambda options, kernel, progress: fake)
 
-    def report(session: FakeSession, *, problems: list[str]) -> LinuxReport:
-        return LinuxReport(smp=1, accelerator="tcg", kernel="6.1.0", mode="sidecar", problems=problems)
+    def report(session: FakeSession, *, problems: list[str], earlier: dict[str, float]) -> LinuxReport:
+        return LinuxReport(
+            smp=1, accelerator="tcg", kernel="6.1.0", mode=session.mode, problems=problems, earlier=earlier,
+            user_space_seconds=session.user_space_seconds,
+        )  # fmt: skip
 
     monkeypatch.setattr(boot_linux, "report", report)
+    monkeypatch.setenv("SIDECAR_CACHE", str(tmp_path))
     return fake
 
 
 def test_a_report_after_the_driver_is_loaded(session: FakeSession, capsys: pytest.CaptureFixture[str]) -> None:
     assert sidecar("--json") == 0
     assert json.loads(capsys.readouterr().out)["kernel"] == "6.1.0"
-    assert session.guest.ran == ["load driver", "power off"]
+    assert session.guest.ran == ["attach", "power off"]
 
 
 def test_a_driver_that_refuses_is_a_problem_and_exit_1(
@@ -94,10 +100,33 @@ def test_a_driver_that_refuses_is_a_problem_and_exit_1(
     assert "problem: the driver does not load: no x2APIC" in capsys.readouterr().out
 
 
-def test_without_a_driver_the_guest_gets_msr(session: FakeSession) -> None:
-    session.driver = None
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (GuestError("modprobe: module msr not found"),
+         "there is no driver (--headers DIR builds one), and without it: modprobe: module msr not found"),
+        (WaitedInVain(60, "Linux's own CPUs (0, 32) to come online"),
+         "waited 60 s for Linux's own CPUs (0, 32) to come online"),
+    ],
+)
+def test_a_guest_without_a_way_to_the_cpus(
+    session: FakeSession, capsys: pytest.CaptureFixture[str], error: Exception, sentence: str
+) -> None:
+    session.driver, session.refusal = None, error
+    assert sidecar() == 1
+    assert f"problem: {sentence}" in capsys.readouterr().out
+
+
+def test_the_last_times_of_the_machine_are_compared(session: FakeSession, capsys: pytest.CaptureFixture[str]) -> None:
     sidecar()
-    assert session.guest.ran == [["modprobe", "msr", "allow_writes=on"], "power off"]
+    assert "2.00 s (to compare, boot it with --baseline one or all)" in capsys.readouterr().out
+    session.mode, session.user_space_seconds, session.uses_sidecar = "baseline one", 1.6, False
+    sidecar("--baseline", "one")
+    said = "QEMU start to user space: 1.60 s; the last time 2.00 s beside the sidecar; sidecar to maxcpus=1: 1.25"
+    assert capsys.readouterr().out.endswith(f"{said}\n")
+    session.mode, session.user_space_seconds, session.uses_sidecar = "sidecar", 1.8, True
+    sidecar("--json")
+    assert json.loads(capsys.readouterr().out)["earlier"] == {"baseline one": 1.6}
 
 
 def test_without_the_sidecar_nothing_is_loaded(session: FakeSession) -> None:
@@ -113,7 +142,7 @@ def test_exec_exits_with_the_commands_status(
     session.guest.status = status
     assert sidecar("--exec", "true") == ours
     assert capfdbinary.readouterr() == (b"out\n", b"err\n")
-    assert session.guest.ran == ["load driver", "true", "power off"]
+    assert session.guest.ran == ["attach", "true", "power off"]
 
 
 def test_a_machine_that_has_ended_is_not_powered_off(session: FakeSession) -> None:

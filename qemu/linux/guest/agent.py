@@ -9,6 +9,8 @@ directions carry lines of JSON; bytes are in base64. `id` is the host's number f
     host     {"op": "kill", "id": 7}                     the command and every process of its session that stayed
     host     {"op": "put", "id": 8, "path": "/root/x", "data": "...", "append": false, "mode": 420}
     agent    {"id": 8, "exit": 0}                        or {"id": 8, "error": "No space left on device"}
+    host     {"op": "look", "id": 9}                     is anybody there?
+    agent    {"id": 9, "exit": 0}
     agent    {"hello": 1}                                at its start: whatever ran before is gone
 
 Any number of commands runs at once, each in a session of its own, with nothing on its standard input. A command is over
@@ -139,8 +141,9 @@ class Agent:
             elif message["op"] == "kill":
                 if number in self.commands:
                     self.commands[number].kill()
-            elif message["op"] == "put":
-                put(message)
+            elif message["op"] in ("put", "look"):
+                if message["op"] == "put":
+                    put(message)
                 self.port.send({"id": number, "exit": 0})
             else:
                 self.port.send({"id": number, "error": f"the agent knows no {message['op']!r}"})

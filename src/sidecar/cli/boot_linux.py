@@ -10,7 +10,8 @@ from sidecar.cli.parser import Parser
 from sidecar.cli.progress import Progress, tell
 from sidecar.errors import UserError
 from sidecar.qemu.linux.agent_client import GuestError
-from sidecar.qemu.linux.cache import project_root
+from sidecar.qemu.linux.boot_times import BootTimes
+from sidecar.qemu.linux.cache import cache_root, project_root
 from sidecar.qemu.linux.kernels import WHICH, LinuxKernel, kernel_package, own_kernel
 from sidecar.qemu.linux.module import ModuleBuildFailed, build_module
 from sidecar.qemu.linux.terminal import interact
@@ -105,12 +106,19 @@ def make_linux_session(options: argparse.Namespace, kernel: LinuxKernel, progres
 
 def use(session: LinuxSession, options: argparse.Namespace) -> int:
     """What the user wants of the booted machine; the exit status."""
+    reported = options.exec is None and not options.shell
+    if reported and session.uses_sidecar:
+        tell("Linux is up: the guest asks every sidecar CPU")
     problems = attach(session)
-    if options.exec is not None or options.shell:
+    if not reported:
         for problem in problems:
             print(f"sidecar: {problem}", file=sys.stderr)
         return execute(session, options.exec) if options.exec is not None else shell(session)
-    result = report(session, problems=problems)
+    times = BootTimes(cache_root())
+    earlier = times.of(session.description)
+    if session.fallback is None:
+        times.note(session.description, session.mode, session.user_space_seconds)
+    result = report(session, problems=problems, earlier={m: s for m, s in earlier.items() if m != session.mode})
     print(json.dumps(result.as_dict(), indent=2) if options.json else render(result), flush=True)
     if options.keep:
         keep_running(session.machine)
@@ -118,16 +126,17 @@ def use(session: LinuxSession, options: argparse.Namespace) -> int:
 
 
 def attach(session: LinuxSession) -> list[str]:
-    """Gives the guest its way to the sidecar: the driver, or without one the module msr. What did not work."""
+    """Gives the guest its way to the sidecar's CPUs; what did not work, as sentences."""
     if not session.uses_sidecar:
         return []
     try:
-        if session.driver is not None:
-            session.load_driver()
-        else:
-            session.guest.run(["modprobe", "msr", "allow_writes=on"]).check()
+        session.attach()
     except GuestError as error:
-        return [f"the driver does not load: {error}" if session.driver else f"there is no driver: {error}"]
+        if session.driver is not None:
+            return [f"the driver does not load: {error}"]
+        return [f"there is no driver (--headers DIR builds one), and without it: {error}"]
+    except WaitedInVain as error:
+        return [str(error)]
     return []
 
 

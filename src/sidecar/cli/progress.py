@@ -3,6 +3,7 @@
 import sys
 
 PROGRESS_SECONDS = 2.0
+REPEAT_SECONDS = 20
 
 
 def tell(line: str) -> None:
@@ -11,7 +12,7 @@ def tell(line: str) -> None:
 
 
 class Progress:
-    """How long something has been waited for: on a terminal once a second, else once."""
+    """How long something has been waited for: on a terminal once a second, else now and then."""
 
     def __init__(self, what: str) -> None:
         self._what, self._told = what, 0
@@ -22,8 +23,10 @@ class Progress:
         text = f"sidecar: waiting for {self._what}, {int(seconds)} s"
         if sys.stderr.isatty():
             print(f"\r{text}", end="", file=sys.stderr, flush=True)
-        elif not self._told:
+        elif not self._told or seconds >= self._told + REPEAT_SECONDS:
             print(text, file=sys.stderr, flush=True)
+        else:
+            return
         self._told = int(seconds)
 
     def end(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.qemu.linux import agent_client
 from sidecar.qemu.linux.agent_client import Guest, GuestError, Result
 from sidecar.qemu.machine import MachineDied
 from sidecar.qemu.waiting import WaitedInVain, wait_until
@@ -169,6 +170,24 @@ def test_an_agent_that_does_not_start() -> None:
     machine = SilentMachine()
     with machine.other, pytest.raises(WaitedInVain, match=r"waited 0\.2 s for the guest's agent to start"):
         Guest(machine).wait_ready(seconds=0.2)
+
+
+def test_an_agent_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a guest that stands still after a panic."""
+    monkeypatch.setattr(agent_client, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(agent_client, "SILENT_SECONDS", 0.5)
+    machine = SilentMachine()
+    guest = Guest(machine)
+    with machine.other, pytest.raises(GuestError, match=r"does not answer any more: it was asked 0\.5 s ago"):
+        guest.run("sleep 1000", 60)
+
+
+def test_an_agent_that_is_quiet_is_left_alone(shared: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_client, "QUIET_SECONDS", 0.2)
+    before = shared._heard
+    assert shared.run("sleep 1").status == 0
+    assert shared._asked is not None
+    assert shared._asked > before
 
 
 def test_a_command_to_a_closed_port() -> None:

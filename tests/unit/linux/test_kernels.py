@@ -131,6 +131,15 @@ def test_a_kernel_of_the_user(tmp_path: Path) -> None:
     assert own_kernel(image, headers=headers).headers == headers
 
 
+@pytest.mark.parametrize("folder", ["lib/modules", "usr/lib/modules"])
+def test_the_modules_of_an_own_kernel_are_where_its_package_has_them(tmp_path: Path, folder: str) -> None:
+    image, modules = tmp_path / "boot" / f"vmlinuz-{FLAVOUR}", tmp_path / folder / FLAVOUR
+    for directory in (image.parent, modules / "kernel"):
+        directory.mkdir(parents=True)
+    image.write_bytes(bzimage())
+    assert own_kernel(image).modules == modules
+
+
 def test_files_that_are_no_kernel(tmp_path: Path) -> None:
     file = tmp_path / "file"
     with pytest.raises(BadKernel, match=r"--kernel .*file: No such file or directory"):

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from sidecar.protocol.machine import Discovered
 from sidecar.qemu.linux import timeline
 from sidecar.qemu.linux.timeline import Stamp
@@ -53,7 +55,8 @@ def test_the_timeline_as_text() -> None:
 
 def test_the_report_as_text() -> None:
     boot = LinuxReport(
-        smp=2, accelerator="tcg", kernel="6.1.0", mode="sidecar",
+        smp=2, accelerator="tcg", kernel="6.1.0", mode="sidecar", backing="driver", user_space_seconds=4.934,
+        earlier={"baseline one": 4.8, "baseline all": 121.04},
         cpus=[
             cpu(),
             cpu(linux=1, apic_id=1, index=1, owner="sidecar", state="idle", answered=True, microseconds=41.7),
@@ -62,7 +65,7 @@ def test_the_report_as_text() -> None:
         notes=["a note"], problems=["a problem"],
     )  # fmt: skip
     assert render(boot).splitlines() == [
-        "Linux 6.1.0 on 2 CPUs (tcg), sidecar",
+        "Linux 6.1.0 on 2 CPUs (tcg) beside the sidecar, commanded through its driver",
         "CPU  APIC  node  index  NUMA  owner    state    answered  us",
         "  0     0     0      0     0  linux    online          -   -",
         "  1     1     0      1     0  sidecar  idle          yes  42",
@@ -71,9 +74,26 @@ def test_the_report_as_text() -> None:
         "note: a note",
         "problem: a problem",
         "1 of 2 sidecar CPUs answered NONE from the guest",
+        "QEMU start to user space: 4.93 s; the last time 4.80 s with maxcpus=1 (--baseline one), 121.04 s with all "
+        "CPUs (--baseline all); sidecar to maxcpus=1: 1.03",
     ]
     assert not boot.ok
     assert boot.as_dict()["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mode": "sidecar", "fallback": "the machine has one CPU"}, "without the sidecar"),
+        ({"mode": "baseline all"}, "without the sidecar: baseline all"),
+        ({"mode": "sidecar", "backing": "no-module"},
+         "beside the sidecar, commanded without a driver, by /dev/mem and the module msr"),
+        ({"mode": "sidecar"}, "beside the sidecar"),
+    ],
+)
+def test_the_first_line(fields: dict[str, Any], words: str) -> None:
+    boot = LinuxReport(smp=2, accelerator="tcg", kernel="6.1.0", **fields)
+    assert render(boot).splitlines()[0] == f"Linux 6.1.0 on 2 CPUs (tcg) {words}"
 
 
 def test_what_is_well() -> None:
