@@ -1,7 +1,7 @@
 """The machine as a value, and the QEMU command line that makes it.
 
     MachineSpec(smp=80, numa=2, ...)  ->
-        qemu-system-x86_64 -machine q35,smm=off -accel tcg,thread=multi -cpu max -smp 80 -m size=592M
+        qemu-system-x86_64 -machine q35,smm=off -accel tcg,thread=multi -cpu max -smp 80,sockets=2 -m size=592M
         -object memory-backend-file,id=ram0,size=310378496,mem-path=/proc/self/fd/5,share=on
         -numa node,nodeid=0,cpus=0-39,memdev=ram0  ...
 
@@ -112,6 +112,12 @@ def default_memory_bytes(smp: int, numa: int = 1) -> int:
     return -(-(BASE_MEMORY_BYTES + smp * MEMORY_BYTES_PER_CPU) // unit) * unit
 
 
+def topology(spec: MachineSpec) -> str:
+    """A socket per NUMA node where it comes out even: Linux warns of nodes that share a last-level cache."""
+    sockets = f",sockets={spec.numa}" if spec.numa > 1 and spec.smp % spec.numa == 0 else ""
+    return f"{spec.smp}{sockets}"
+
+
 def backend_name(node: int) -> str:
     """QEMU's name for the memory of a NUMA node; `info mtree` shows it."""
     return f"ram{node}"
@@ -137,7 +143,7 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
     accel = {"tcg": f"tcg,thread={spec.tcg_thread}", "kvm": "kvm"}[spec.accelerator.kind]
     chip = ",kernel-irqchip=split" if spec.iommu else ""
     yield from ("-machine", f"q35,smm=off{chip}{backend}", "-accel", accel, "-cpu", spec.accelerator.cpu_model)
-    yield from ("-smp", str(spec.smp), "-m", f"size={spec.total_bytes // MIB}M")
+    yield from ("-smp", topology(spec), "-m", f"size={spec.total_bytes // MIB}M")
     if spec.iommu:
         yield from ("-device", "intel-iommu,intremap=on,eim=on")
     yield "-S"  # Machine lets the CPUs run once it watches them

@@ -292,7 +292,7 @@ class Machine:
     @property
     def farewell(self) -> str | None:
         """How the guest itself has ended the machine, by power-off or reboot; None if it runs, died or panicked."""
-        if self.alive or _PANIC.search(self._text("console.log")):
+        if self.process.exit_status != 0 or _PANIC.search(self._text("console.log")):
             return None
         reasons = [str(event.data.get("reason")) for event in self.events if event.name == "SHUTDOWN"]
         return _FAREWELLS.get(reasons[-1]) if reasons else None

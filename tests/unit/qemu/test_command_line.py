@@ -96,7 +96,9 @@ def test_numa_nodes_are_consecutive_blocks(kernel: Path) -> None:
         "node,nodeid=1,cpus=40-79,memdev=ram1",
     ]
     assert values("-m", command) == ["size=592M"]
+    assert values("-smp", command) == ["80,sockets=2"]
     uneven = MachineSpec(accelerator=TCG, kernel=kernel, smp=8, numa=3)
+    assert values("-smp", arguments(uneven)) == ["8"]
     assert [uneven.node_cpus(node) for node in range(3)] == [range(3), range(3, 6), range(6, 8)]
 
 
