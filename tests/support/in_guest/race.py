@@ -1,13 +1,16 @@
 """Mixed commands from threads, event loops and processes, with STOP at any moment and clients that are killed.
 
-    race.py BACKING COMMANDS SECONDS KILL_EVERY CPU...
+    python3 -m tests.support.in_guest.race BACKING COMMANDS SECONDS KILL_EVERY CPU...
 
-Without kills (KILL_EVERY 0) every CPU belongs to a thread of one client. Otherwise a third of the CPUs do, a third are
-commanded by the tasks of an event loop in a second client, and for the rest several clients compete, one of which is
-killed every KILL_EVERY seconds while its commands run. A worker knows what its commands must answer, and notes in
-memory that outlives it how many it has begun and how many were answered: each CPU's own count must lie between the two.
+Without kills (KILL_EVERY 0) every CPU belongs to a thread of one client. Otherwise a quarter of the CPUs do; a quarter
+are commanded by the tasks of an event loop in a second client; a quarter by a third that uses no client library; and
+for the rest several clients compete, one of which is killed every KILL_EVERY seconds while its commands run, and which
+close files over running commands. A worker knows what its commands must answer, and notes in memory that outlives it
+how many it has begun and how many were answered: each CPU's own count must lie between the two.
 Prints the tallies as JSON.
 """
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -15,186 +18,28 @@ import mmap
 import os
 import random
 import signal
-import struct
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from sidecar.client import Cpu, CpuBusy, Sidecar, SidecarCommandError
-from sidecar.client.async_cpu import AsyncCpu
-from sidecar.layout import MAX_REGISTERS, RaiseKind, SidecarCommand
-from sidecar.protocol.commands import raise_request, register_request
+from sidecar.client import Cpu, Sidecar
+from sidecar.protocol.backing import CpuNumbers
+from tests.support.in_guest.race_raw import RawCpu, RawWorker
+from tests.support.in_guest.race_tally import FIELDS, Tally
+from tests.support.in_guest.race_workers import TaskWorker, ThreadWorker
 
-FIELDS = ("begun", "answered", "busy", "stopped", "refused")
-KINDS = {"none": 40, "registers": 30, "unknown": 6, "count": 6, "stopped": 10, "raced": 8}
-"""What a worker does, and how often."""
+T = TypeVar("T")
 
-REQUESTS = {
-    "stopped": (SidecarCommand.RAISE, raise_request(RaiseKind.WAIT_FOR_STOP)),
-    "raced": (SidecarCommand.NONE, b""),
-    "unknown": (0x7777, b""),
-    "count": (SidecarCommand.GET_VP_REGISTERS, register_request([], count=MAX_REGISTERS + 1)),
-}
-NAMES = [f"HvX64RegisterDr{number}" for number in range(4)]
 RIVALS = 2
-PAUSE_SECONDS = 0.002
-BUSY_SECONDS = 0.005
+LEAST = 150
+"""Of all commands every CPU gets one in so many at least: event loops are slow where bytecode is."""
+
 TEXT_BYTES = 4000
-
-
-class Tally:
-    """A worker's numbers on one CPU, in memory that all processes share; only that worker writes them."""
-
-    def __init__(self, memory: mmap.mmap, slot: int) -> None:
-        self._memory, self._start = memory, slot * 8 * len(FIELDS)
-
-    def __getitem__(self, name: str) -> int:
-        (value,) = struct.unpack_from("<Q", self._memory, self._start + 8 * FIELDS.index(name))
-        return int(value)
-
-    def add(self, name: str, count: int = 1) -> None:
-        struct.pack_into("<Q", self._memory, self._start + 8 * FIELDS.index(name), self[name] + count)
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """One command: begun, and answered unless the CPU was another's."""
-        self.add("begun")
-        try:
-            yield
-        except CpuBusy:
-            self.add("begun", -1)
-            raise
-        self.add("answered")
-
-
-@dataclass
-class Worker:
-    """Commands on one CPU until all have `enough`; raises at the first wrong answer.
-
-    `alone`: nobody else commands the CPU in between.
-    """
-
-    tally: Tally
-    enough: Callable[[], bool]
-    alone: bool
-    dice: random.Random = field(default_factory=random.Random)
-    sets: int = 0
-
-    def kinds(self) -> Iterator[str]:
-        while not self.enough():
-            yield self.dice.choices(list(KINDS), list(KINDS.values()))[0]
-
-    def values(self) -> dict[str, int]:
-        """Unlike those given before."""
-        self.sets += 1
-        return {name: self.dice.getrandbits(16) | self.sets << 16 for name in NAMES[: self.dice.randint(1, 2)]}
-
-    def pause(self) -> float:
-        return self.dice.random() * PAUSE_SECONDS
-
-    def refused(self, kind: str, error: SidecarCommandError) -> None:
-        expected = "0x7777" if kind == "unknown" else str(MAX_REGISTERS + 1)
-        assert expected in error.sentence, error
-        self.tally.add("refused")
-
-
-@dataclass
-class ThreadWorker(Worker):
-    """Waits for each command, or starts it and stops it."""
-
-    def work(self, cpu: Cpu) -> None:
-        for kind in self.kinds():
-            try:
-                self.do(cpu, kind)
-            except CpuBusy:
-                assert not self.alone, f"{cpu} is another's"
-                self.tally.add("busy")
-                time.sleep(BUSY_SECONDS)
-
-    def do(self, cpu: Cpu, kind: str) -> None:
-        if kind == "none":
-            with self.tally.one():
-                cpu.none()
-        elif kind == "registers" and self.alone:
-            self.registers(cpu)
-        elif kind == "registers":
-            with cpu.claim():
-                self.registers(cpu)
-        elif kind in ("stopped", "raced"):
-            with self.tally.one():
-                self.stop(cpu, kind)
-        else:
-            with self.tally.one():
-                try:
-                    cpu.execute(*REQUESTS[kind])
-                except SidecarCommandError as error:
-                    self.refused(kind, error)
-                else:
-                    raise AssertionError(f"{cpu} has executed what it must refuse: {kind}")
-
-    def registers(self, cpu: Cpu) -> None:
-        values = self.values()
-        with self.tally.one():
-            cpu.set_registers(values)
-        with self.tally.one():
-            got = cpu.get_registers(values)
-        assert got == values, f"{cpu} has {got}, expected {values}"
-
-    def stop(self, cpu: Cpu, kind: str) -> None:
-        run = cpu.start(*REQUESTS[kind])
-        if self.dice.random() < 0.5:
-            time.sleep(self.pause())
-        if run.stop():
-            self.tally.add("stopped")
-        else:
-            assert kind == "raced", f"{cpu}: a command that waits for STOP was over before"
-        run.wait()
-
-
-@dataclass
-class TaskWorker(Worker):
-    """The same from an event loop, where a task that is cancelled stops its run."""
-
-    async def work(self, cpu: AsyncCpu) -> None:
-        for kind in self.kinds():
-            if kind == "registers":
-                await self.registers(cpu)
-                continue
-            with self.tally.one():
-                if kind == "none":
-                    await cpu.none()
-                elif kind in ("stopped", "raced"):
-                    await self.cancel(cpu, kind)
-                else:
-                    try:
-                        await cpu.execute(*REQUESTS[kind])
-                    except SidecarCommandError as error:
-                        self.refused(kind, error)
-
-    async def registers(self, cpu: AsyncCpu) -> None:
-        values = self.values()
-        with self.tally.one():
-            await cpu.set_registers(values)
-        with self.tally.one():
-            got = await cpu.get_registers(values)
-        assert got == values, f"{cpu} has {got}, expected {values}"
-
-    async def cancel(self, cpu: AsyncCpu, kind: str) -> None:
-        task = asyncio.create_task(cpu.execute(*REQUESTS[kind]))
-        await asyncio.sleep(self.pause())
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled() or kind == "raced", f"{cpu}: a command that waits for STOP was over before"
-        if task.cancelled():
-            self.tally.add("stopped")
-        else:
-            task.result()
 
 
 class Race:
@@ -202,10 +47,10 @@ class Race:
 
     def __init__(self, backing: Any, commands: int, seconds: float, kill_every: float, cpus: list[int]) -> None:
         self.backing, self.kill_every, self.cpus = backing, kill_every, cpus
-        third = len(cpus) // 3 if kill_every else 0
-        self.owned, self.looped = cpus[: len(cpus) - 2 * third], cpus[len(cpus) - 2 * third : len(cpus) - third]
-        self.contested = cpus[len(cpus) - third :]
-        self.commands, self.deadline = commands, time.monotonic() + seconds
+        share = len(cpus) // 4 if kill_every else 0
+        self.contested, self.looped, self.raw = (cpus[part * share : (part + 1) * share] for part in range(3))
+        self.owned = cpus[3 * share :]
+        self.commands, self.each, self.deadline = commands, commands // LEAST, time.monotonic() + seconds
         self.memory, self.text = mmap.mmap(-1, len(cpus) * RIVALS * 8 * len(FIELDS)), mmap.mmap(-1, TEXT_BYTES)
         self.answered = memoryview(self.memory).cast("Q")[FIELDS.index("answered") :: len(FIELDS)]
         self.kills = 0
@@ -214,8 +59,12 @@ class Race:
         return Tally(self.memory, self.cpus.index(cpu) * RIVALS + rival)
 
     def enough(self) -> bool:
-        """Were as many commands answered as were asked for, by all clients together, or is the time over?"""
-        return sum(self.answered) >= self.commands or time.monotonic() > self.deadline
+        """Were as many commands answered as were asked for, some on every CPU, or is the time over?"""
+        if time.monotonic() > self.deadline:
+            return True
+        counts = self.answered.tolist()
+        by_cpu = [sum(counts[start : start + RIVALS]) for start in range(0, len(counts), RIVALS)]
+        return sum(by_cpu) >= self.commands and min(by_cpu) >= self.each
 
     # --- clients, each a process of its own ------------------------------------------------------------------------
 
@@ -226,6 +75,16 @@ class Race:
 
         self.in_threads(self.owned, work)
 
+    def without_library(self) -> None:
+        with Sidecar.open(self.backing) as sidecar:
+            numbers = [sidecar.cpu(number).numbers for number in self.raw]
+
+        def work(cpu: CpuNumbers) -> None:
+            with self.reported(), RawCpu(cpu.node, cpu.index, cpu.linux) as raw:
+                RawWorker(raw, self.tally(cpu.linux), self.enough).work()
+
+        run_threads(numbers, work)
+
     def rival(self, rival: int) -> None:
         def work(cpu: Cpu) -> None:
             with self.reported():
@@ -235,11 +94,7 @@ class Race:
 
     def in_threads(self, cpus: list[int], work: Callable[[Cpu], None]) -> None:
         with Sidecar.open(self.backing) as sidecar:
-            threads = [threading.Thread(target=work, args=(sidecar.cpu(number),)) for number in cpus]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            run_threads([sidecar.cpu(number) for number in cpus], work)
 
     def loop(self) -> None:
         async def work(sidecar: Sidecar) -> None:
@@ -274,7 +129,8 @@ class Race:
     def run(self) -> None:
         """Returns when all clients have ended; raises what one of them reported."""
         rivals: dict[int, int] = {}
-        others = {self.child(self.owner)} | ({self.child(self.loop)} if self.looped else set())
+        works = [(self.owner, self.owned), (self.loop, self.looped), (self.without_library, self.raw)]
+        others = {self.child(work) for work, cpus in works if cpus}
         if self.contested:
             rivals = {self.child(partial(self.rival, number)): number for number in range(RIVALS)}
         next_kill = time.monotonic() + self.kill_every
@@ -305,6 +161,15 @@ class Race:
         return {name: sum(self.tally(cpu, rival)[name] for rival in rivals) for name in FIELDS}
 
 
+def run_threads(items: Sequence[T], work: Callable[[T], None]) -> None:
+    """A thread for each, until all have ended."""
+    threads = [threading.Thread(target=work, args=(item,)) for item in items]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def counted(backing: Any, cpus: list[int]) -> dict[int, int]:
     """How many commands each CPU has executed since boot, by its own count."""
     with Sidecar.open(backing) as sidecar:
@@ -325,4 +190,5 @@ def main(backing: str, commands: str, seconds: str, kill_every: str, *names: str
     }))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
