@@ -1,4 +1,7 @@
-"""The sidecar as a whole: its nodes and CPUs, by name, over one of the attachments."""
+"""The sidecar as a whole: its nodes and CPUs, by name, over one of the attachments.
+
+Each attachment is imported by who opens it: under TCG a guest's Python loads slowly.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,9 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from sidecar.client.attachment import Attachment
 from sidecar.client.cpu import LINUX, Cpu
-from sidecar.client.driver import DriverAttachment
 from sidecar.client.errors import NoDriver
 from sidecar.client.linux import Linux
 from sidecar.client.names import find
-from sidecar.client.no_module import NoModuleAttachment
 from sidecar.layout.abi import ABI_VERSION
 from sidecar.layout.registry import abi_hash
 from sidecar.protocol.backing import CpuNumbers
@@ -44,7 +45,11 @@ class Sidecar:
         """
         linux = Linux()
         if backing == "driver" or (backing == "auto" and linux.driver_is_loaded()):
+            from sidecar.client.driver import DriverAttachment
+
             return cls(DriverAttachment.open(linux))
+        from sidecar.client.no_module import NoModuleAttachment
+
         try:
             return cls(NoModuleAttachment.open(linux))
         except NoDriver as error:
