@@ -4,8 +4,8 @@
     times.note("6.1.0-56-cloud-amd64, 64 CPUs, ...", "baseline one", 4.87)
     times.of("6.1.0-56-cloud-amd64, 64 CPUs, ...")           ->  {"baseline one": 4.87}
 
-One time per mode, of this host, whatever else it did then: good enough to see a factor, and not a measurement, which
-`sidecar bench --only linux` is. The file can be deleted at any time.
+One time per mode, of this host, whatever else it did then: good enough to see a factor; a measurement is what
+`sidecar bench --only boot` makes. The file can be deleted at any time.
 """
 
 import json
