@@ -15,7 +15,7 @@ PROGRAMS = Path(__file__).resolve().parent / "in_guest"
 SECONDS = 60.0
 CTL_PIPE = "/tmp/ctl"
 
-COMPLAINT = re.compile(r"WARNING:|BUG:|Oops:|Call Trace|general protection fault|rcu.*stall|lockdep")
+COMPLAINT = re.compile(r"WARNING:|BUG:|Oops:|Call Trace|general protection fault|rcu.*stall|lockdep|No irq handler")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,58 @@
 """A Linux guest for the tests of the driver: what it shows, and what stands in the pages it drives."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from sidecar.layout import ControlPage, CpuStatus
 from sidecar.layout.acpi import AcpiHeader, Sdcr
 from sidecar.protocol.machine import Discovered
-from sidecar.qemu.linux.agent_client import GuestError
+from sidecar.qemu.linux.agent_client import Guest, GuestCommand, GuestError
 from sidecar.qemu.linux_session import LinuxSession
-from tests.support.linux_client import program
+from sidecar.qemu.waiting import WaitedInVain
+from tests.support.kernel_log import KernelLog
+from tests.support.linux_client import PROGRAMS
 
 CLASS = "/sys/class/sidecar"
+PARAMETERS = "/sys/module/sidecar/parameters"
+PATIENT = "timeout_ms=600000"
+"""For load_driver(): commands may run as long as a test needs on a busy host."""
+
+CASES = PROGRAMS / "driver_cases"
+CASE_SECONDS = 100.0
+
+PROCESSOR = 38
+"""Ref: proc(5), /proc/pid/stat, field 39."""
+
+_equipped: WeakSet[Guest] = WeakSet()
 
 
-def case(session: LinuxSession, name: str, *arguments: object, seconds: float = 120.0) -> Any:
-    """What a case of in_guest/driver_cases.py prints."""
-    return program(session, "driver_cases.py", name, *map(str, arguments), seconds=seconds)
+def start_case(session: LinuxSession, name: str, *arguments: object) -> GuestCommand:
+    """A case of in_guest/driver_cases, running."""
+    if session.guest not in _equipped:
+        session.guest.run(f"mkdir -p /root/{CASES.name}").check()
+        for file in CASES.glob("*.py"):
+            session.guest.put(file, f"/root/{CASES.name}/{file.name}")
+        _equipped.add(session.guest)
+    return session.guest.start(["python3", "-m", CASES.name, name, *map(str, arguments)])
+
+
+def case(session: LinuxSession, name: str, *arguments: object, seconds: float = CASE_SECONDS) -> Any:
+    """What a case of in_guest/driver_cases prints."""
+    return printed(start_case(session, name, *arguments), seconds)
+
+
+def printed(command: GuestCommand, seconds: float = CASE_SECONDS) -> Any:
+    """The JSON that a command of the guest ends with; one that does not end is killed."""
+    try:
+        result = command.wait(seconds)
+    except WaitedInVain:
+        command.kill()
+        raise
+    assert result.status == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
 
 
 def found(session: LinuxSession) -> Discovered:
@@ -49,18 +85,24 @@ def unload(session: LinuxSession) -> None:
 def wait_settled(session: LinuxSession) -> None:
     """Until no CPU is being restarted any more."""
     look = f"grep -q starting {CLASS}/*/cpu*/state || exit 0"
-    session.guest.run(f"for i in $(seq 300); do {look}; sleep 0.1; done; exit 1").check()
+    session.guest.run(f"for i in $(seq 500); do {look}; sleep 0.1; done; exit 1").check()
 
 
 def refusal(session: LinuxSession) -> str:
     """What the kernel's log says when the driver refuses to be loaded."""
-    before = len(session.guest.log())
+    log = KernelLog(session)
     try:
         session.load_driver()
     except GuestError:
-        return session.guest.log()[before:]
+        return log.text
     unload(session)
     raise AssertionError("the driver was loaded")
+
+
+def used(session: LinuxSession, cpu: int) -> bool:
+    """Does a program run on the CPU when it is told to?"""
+    stat = session.guest.run(["taskset", "-c", str(cpu), "cat", "/proc/self/stat"]).check().stdout
+    return stat.split()[PROCESSOR] == str(cpu)
 
 
 def set_status(session: LinuxSession, cpu: int, status: int) -> None:
@@ -111,9 +153,3 @@ def damaged_table(session: LinuxSession, offset: int, data: bytes) -> Iterator[N
     assert length >= Sdcr.SIZE
     with damaged(session, pa, bytes(table)):
         yield
-
-
-__all__ = [
-    "CLASS", "case", "damaged", "damaged_table", "found", "refusal", "response", "set_status", "shown", "states",
-    "status", "switch", "unload", "wait_settled",
-]

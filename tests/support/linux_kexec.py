@@ -9,7 +9,7 @@ from sidecar.qemu.linux.userland import guest_root
 from sidecar.qemu.linux_session import LinuxSession
 from sidecar.qemu.waiting import WaitedInVain, wait_until
 from tests.support.linux_client import PROGRAMS, complaints, ctl
-from tests.support.linux_driver import response, states, switch, wait_settled
+from tests.support.linux_driver import PATIENT, response, states, switch, wait_settled
 from tests.support.stock_linux import StockLinux
 
 SMP = 5
@@ -27,7 +27,7 @@ def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which
     with LinuxSession(
         kernel=kernel, smp=SMP, driver=driver, copy_in=copies, append="sidecar.tests", directory=directory / "machine"
     ) as session:
-        session.load_driver()
+        session.load_driver(PATIENT)
         switch(session, 1, True)
         switch(session, 2, True)
         switch(session, 2, False)
@@ -39,7 +39,7 @@ def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which
         assert response(session) == (0, 0)
         wait_until(lambda: answers(session), seconds=AGENT_SECONDS, what="the second agent", interval=0.5)
         assert session.online_cpus() == {0}
-        session.load_driver()
+        session.load_driver(PATIENT)
         wait_settled(session)
         assert states(session) == {0: "removed"} | dict.fromkeys(range(1, SMP), "available")
         assert ctl(session, "ping").status == 0

@@ -1,0 +1,50 @@
+"""The machine that the tests of the driver share: booted once, by its first test, and ended after the last.
+
+SIDECAR_KERNEL=backports runs all of them on the newer kernel; `make campaign` does.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from sidecar.qemu.linux.kernels import WHICH, Which
+from sidecar.qemu.linux_session import LinuxSession
+from tests.support.booted import RUN_DIRECTORIES
+from tests.support.kernel_log import KernelLog
+from tests.support.shared_linux import SharedLinux
+from tests.support.stock_linux import StockLinux
+
+
+@pytest.fixture(scope="session")
+def which() -> Which:
+    """The kernel that is tested in full."""
+    wanted = os.environ.get("SIDECAR_KERNEL", "stable")
+    for one in WHICH:
+        if one == wanted:
+            return one
+    raise pytest.UsageError(f"SIDECAR_KERNEL is {wanted!r}; expected one of: {', '.join(WHICH)}")
+
+
+@pytest.fixture(scope="session")
+def shared_linux(stock_linux: StockLinux, which: Which) -> Iterator[SharedLinux]:
+    with SharedLinux(stock_linux, which, RUN_DIRECTORIES / "boot" / "shared-linux") as shared:
+        yield shared
+
+
+@pytest.fixture
+def driven(shared_linux: SharedLinux) -> Iterator[LinuxSession]:
+    """The shared machine with the driver loaded and all CPUs but the first for commands; the kernel stays content."""
+    session = shared_linux.driven()
+    log = KernelLog(session)
+    yield session
+    assert log.complaints() == []
+
+
+@pytest.fixture
+def bare(shared_linux: SharedLinux) -> Iterator[LinuxSession]:
+    """The shared machine without the driver."""
+    session = shared_linux.bare()
+    log = KernelLog(session)
+    yield session
+    assert log.complaints() == []
