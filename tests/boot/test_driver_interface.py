@@ -1,18 +1,17 @@
 """/dev/sidecarN as docs/driver.md has it: every call with wrong input, two files, started runs, counters."""
 
 from sidecar.layout import DiagnosticPage, LogRing
-from sidecar.layout.ioctl import Ioctl
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.linux_driver import CLASS, case
 from tests.support.shared_linux import SMP
 
-COMMANDS = [what.name for what in Ioctl if what is not Ioctl.INFO]
+CPU_CALLS = ("START", "STOP", "RUN", "CLAIM", "RELEASE", "RESTART")
 
 
 def test_wrong_input_gets_the_documented_errno(driven: LinuxSession) -> None:
     wrong = {"of another node": "EINVAL", "negative": "EINVAL", "base CPU": "ENOENT", "64 bits": "EINVAL"}
     assert case(driven, "errors") == {
-        "ioctls": dict.fromkeys(COMMANDS, wrong),
+        "ioctls": dict.fromkeys(CPU_CALLS, wrong),
         "unknown ioctl": ["ENOTTY"] * 4,
         "INFO to nowhere": "EFAULT",
         "INFO": [0, SMP, 8192],
@@ -42,7 +41,7 @@ def test_two_files_cannot_hold_one_cpu(driven: LinuxSession) -> None:
     """Nor see what the other has left in its pages."""
     assert case(driven, "two_files") == {
         "claim": 0,
-        "other": {name: "EPERM" if name == "RELEASE" else "EBUSY" for name in COMMANDS},
+        "other": {name: "EPERM" if name == "RELEASE" else "EBUSY" for name in CPU_CALLS},
         "other maps": "EACCES",
         "inherited": "SIGSEGV",
         "release": 0,

@@ -7,7 +7,21 @@ import time
 from sidecar.layout import RaiseKind
 from sidecar.layout.ioctl import Ioctl
 
-from .device import CPUS, Case, Node, Outcome, Results, claimed, counters, give, meanwhile, set_online, shown, timeout
+from .device import (
+    CPU_CALLS,
+    CPUS,
+    Case,
+    Node,
+    Outcome,
+    Results,
+    claimed,
+    counters,
+    give,
+    meanwhile,
+    set_online,
+    shown,
+    timeout,
+)
 
 
 def converted() -> Results:
@@ -16,7 +30,7 @@ def converted() -> Results:
     (page,) = claimed(node, 1)
     before = counters(1, "conversions")
     result: Results = {"claimed": [set_online(1, True), shown(1, "state"), shown(1, "claimed")]}
-    result["away"] = {what.name: node.ask(what, 1) for what in Ioctl if what not in (Ioctl.INFO, Ioctl.RELEASE)}
+    result["away"] = {what.name: node.ask(what, 1) for what in CPU_CALLS if what is not Ioctl.RELEASE}
     result["back"] = [set_online(1, False), shown(1, "state"), node.ask(Ioctl.RUN, 1)]
     give(page, RaiseKind.WAIT_FOR_STOP)
     node.ask(Ioctl.START, 1)

@@ -17,6 +17,9 @@ from sidecar.layout import CommandPage, RaiseKind, SidecarCommand
 from sidecar.layout.ioctl import Ioctl
 from sidecar.protocol.commands import raise_request
 
+CPU_CALLS = (Ioctl.START, Ioctl.STOP, Ioctl.RUN, Ioctl.CLAIM, Ioctl.RELEASE, Ioctl.RESTART)
+"""Those whose argument is a CPU's number."""
+
 PAGE = 4096
 STRIDE = 2 * PAGE
 SECONDS = 60.0
