@@ -25,14 +25,16 @@ bool sidecar_in_command(const struct sidecar_cpu *cpu)
 	return status == SIDECAR_CPU_STATUS_RUN || status == SIDECAR_CPU_STATUS_STOP;
 }
 
-/* Returns the status found: the move was made if it is `old`. A full barrier either way. */
+/* Returns the status found: the move was made if it is `old`. A full barrier either way. sync_: of
+ * other locked operations a Linux that has but one CPU online takes the lock prefix away.
+ */
 u8 sidecar_move(struct sidecar_cpu *cpu, enum sidecar_cpu_status old, enum sidecar_cpu_status new)
 {
 	if (WARN_ONCE(!sidecar_cpu_transition_allowed(old, new, SIDECAR_PARTY_DRIVER),
 		      SIDECAR_CPU_FMT ": the driver may not move its status from %u to %u\n",
 		      SIDECAR_CPU_ARGS(cpu), old, new))
 		return ~old;
-	return cmpxchg(cpu->status, (u8)old, (u8)new);
+	return sync_cmpxchg(cpu->status, (u8)old, (u8)new);
 }
 
 const char *sidecar_status_name(u8 status)

@@ -53,6 +53,13 @@ class TestSource:
         assert not re.search(r"\b(if|for|while|switch)\(", code)
         assert not re.search(r"\b(BUG|BUG_ON|panic)\(", code)
 
+    def test_locked_operations_keep_their_prefix(self, source: Path) -> None:
+        """A kernel that was booted with maxcpus=1 patches `lock` out of what has it by LOCK_PREFIX: the sidecar's CPUs
+        are not among those it counts. Ref: Linux, arch/x86/kernel/alternative.c.
+        """
+        code = "\n".join(code_lines(source))
+        assert not re.search(r"\b(cmpxchg|try_cmpxchg|xadd|(set|clear|change)_bit|test_and_\w+_bit)\w*\(", code)
+
     def test_our_header_comes_first(self, source: Path) -> None:
         """It says how messages begin, which must be known before the kernel's headers are read."""
         if source.suffix == ".c":
