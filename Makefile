@@ -6,7 +6,7 @@ BIN := .venv/bin
 SIDECAR := $(BIN)/sidecar
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor build boot shell bench test campaign check dump-layout dump-image dump-listing clean
+.PHONY: help setup doctor build boot shell bench test campaign model check dump-layout dump-image dump-listing clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -34,6 +34,9 @@ test: setup     ## all tests but the long ones; SIDECAR_BOOT=0 boots nothing, =1
 
 campaign: setup ## the long tests
 	@$(BIN)/pytest tests/campaign --timeout 3600
+
+model: setup    ## spin searches every state of the protocol's model, and finds the defects that are put back into it
+	@$(SIDECAR) model
 
 check: setup    ## ruff, mypy, pyright
 	@$(BIN)/ruff check .

@@ -28,8 +28,10 @@ TOOLS = (
     ),
     *("mv", "rm", "sed", "sort"),
 )
-NEEDED = ("python3", "qemu-system-x86_64", "as", "readelf", "eu-elflint", "grub-file", "gcc", "make", "sparse", "cpio",
-          "git")
+NEEDED = (
+    *("python3", "qemu-system-x86_64", "as", "readelf", "eu-elflint", "grub-file"),
+    *("gcc", "make", "sparse", "spin", "cpio", "git"),
+)
 
 STANZAS = """\
 Types: deb
