@@ -3,7 +3,8 @@
  * Commands on a CPU, from the claim to the end.
  *
  *   AVAIL -> SYNC or ASYNC     under node->lock, in which IDLE becomes RUN in the control page
- *   request vector             to the CPU, in case it sleeps
+ *   request vector             to the CPU, in case it sleeps; under the same lock, because after it
+ *                              the command may have ended, and Linux may have the CPU
  *   RUN -> IDLE                by the CPU; its attention interrupt has the node scanned
  *   SYNC -> AVAIL              by who waits; ASYNC -> STOPPED by the scan, -> AVAIL by read()
  *
@@ -31,6 +32,7 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 			sidecar_own(cpu, file);
 			cpu->last_command = command;
 			WRITE_ONCE(cpu->state, state);
+			sidecar_request(cpu);
 		} else {
 			err = -EIO;
 			if (found != SIDECAR_CPU_STATUS_FAULTED)
@@ -39,8 +41,8 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 	}
 	spin_unlock_irqrestore(&cpu->node->lock, flags);
 	if (!err)
-		sidecar_request(cpu);
-	else if (found == SIDECAR_CPU_STATUS_FAULTED)
+		return 0;
+	if (found == SIDECAR_CPU_STATUS_FAULTED)
 		sidecar_tell_fault(cpu);
 	else if (found != SIDECAR_CPU_STATUS_IDLE)
 		sidecar_cpu_err(cpu, "is not idle, its status is %s (%#x): lost",
@@ -48,7 +50,7 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 	return err;
 }
 
-/* Asks for an early end. node->lock is held; the caller sends the request. */
+/* Asks for an early end. node->lock is held. */
 static bool move_to_stop(struct sidecar_cpu *cpu)
 {
 	lockdep_assert_held(&cpu->node->lock);
@@ -59,6 +61,7 @@ static bool move_to_stop(struct sidecar_cpu *cpu)
 		return false;
 	if (cpu->state == SIDECAR_ASYNC)
 		sidecar_set_state(cpu, SIDECAR_STOPPING);
+	sidecar_request(cpu);
 	return true;
 }
 
@@ -71,8 +74,6 @@ bool sidecar_cancel(struct sidecar_cpu *cpu)
 	spin_lock_irqsave(&cpu->node->lock, flags);
 	asked = move_to_stop(cpu);
 	spin_unlock_irqrestore(&cpu->node->lock, flags);
-	if (asked)
-		sidecar_request(cpu);
 	return asked;
 }
 
@@ -152,8 +153,6 @@ int sidecar_stop(struct sidecar_cpu *cpu, struct sidecar_file *file)
 	else
 		asked = move_to_stop(cpu);
 	spin_unlock_irqrestore(&cpu->node->lock, flags);
-	if (asked > 0)
-		sidecar_request(cpu);
 	return asked;
 }
 
