@@ -6,6 +6,9 @@ Ref: SDM vol. 3A, 9.4 (INIT-SIPI), 11.12.9 (x2APIC ICR, not serialising); OpenHC
 """
 
 ATTEMPTS = 3
+INIT_MS = 10
+"""How long a CPU may take to obey INIT, where something relies on it. Ref: SDM vol. 3A, 9.4.4.1."""
+
 HELPED_BY_EACH = 1
 """CPUs that an arriving CPU starts before it goes idle. The boot CPU goes on until none is left, so none is forgotten.
 
@@ -114,7 +117,8 @@ def wait_for_all() -> str:
     """Wait until no CPU is RUN; start missing ones again, at last revoke their claims and report them by APIC id.
 
     Each of the attempts ends when no CPU has arrived for start_timeout_ms, so the wait is bounded. A CPU that arrives
-    after its claim was revoked finds its status REMOVED and halts.
+    after its claim was revoked finds its status REMOVED and halts. Before the last attempt sends INIT again it takes
+    the claim back: a CPU that became idle just then would arrive a second time while its driver has it run a command.
     In: r15 params, r14 output. Out: output's counts and all_idle_tsc; a CPU whose arrival faulted is counted apart.
     Clobbers: rax, rcx, rdx, rsi, rbx, rbp, r8 to r13. Interrupts: off. Stack: 8 bytes and those of its callees.
     """
@@ -157,7 +161,30 @@ def wait_for_all() -> str:
             je      .init
             call    send_startup                    # first SIPI alone: a CPU that is on its way ignores it
             jmp     .again
-    .init:  call    start_cpu
+    .init:  mov     rbp, rax                        # its status byte
+            mov     eax, CpuStatus.RUN
+            mov     ecx, CpuStatus.REMOVED
+            lock cmpxchg byte ptr [rbp], cl         # without a claim its former life cannot become idle any more
+            jne     .again                          # it has arrived after all
+            mfence
+            lfence
+            mov     ecx, Msr.X2APIC_ICR
+            mov     edx, esi
+            mov     eax, Icr.INIT
+            wrmsr
+            rdtsc
+            shl     rdx, 32
+            or      rax, rdx
+            imul    ebx, dword ptr [r15 + SidecarParams.tsc_khz], {INIT_MS}
+            add     rbx, rax
+    .halt:  pause                                   # until INIT has taken effect
+            rdtsc
+            shl     rdx, 32
+            or      rax, rdx
+            cmp     rax, rbx
+            jb      .halt
+            mov     byte ptr [rbp], CpuStatus.RUN
+            call    start_cpu
             jmp     .again
     .revoke:
             call    first_starting
