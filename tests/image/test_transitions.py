@@ -14,7 +14,7 @@ from tests.support.control_flow import ControlFlow, Values
 LINKED = image.kernel().linked
 FLOW = ControlFlow(LINKED)
 OF_THE_BOOT_CPU = {step.routine for step in FLOW.reachable("entry")}
-STORE = re.compile(r"mov +byte ptr \[.*ControlPage\.cpu_status.*\], CpuStatus\.(\w+)")
+STORE = re.compile(r"mov +byte ptr \[.*\], CpuStatus\.(\w+)")
 NOT_FAULTED_AGAIN = {CpuStatus.REMOVED, CpuStatus.FAULTED}
 
 Move = tuple[CpuStatus, CpuStatus, Party]
