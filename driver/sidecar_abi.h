@@ -1523,7 +1523,7 @@ struct sidecar_memory_unmap {
  * and Party.
  */
 #define SIDECAR_CPU_TRANSITIONS(X) \
-	/* boot, for every CPU to be started: before INIT and STARTUP */ \
+	/* boot, for every CPU to start: before INIT and STARTUP */ \
 	X(REMOVED, RUN, SIDECAR_BSP, store) \
 	/* the CPU did not arrive: its claim is revoked */ \
 	X(RUN, REMOVED, SIDECAR_BSP, cmpxchg) \

@@ -47,7 +47,7 @@ class Transition:
 
 _S, _P = CpuStatus, Party
 TRANSITIONS: tuple[Transition, ...] = (
-    Transition(_S.REMOVED, _S.RUN, _P.SIDECAR_BSP, "store", "boot, for every CPU to be started: before INIT and STARTUP"),
+    Transition(_S.REMOVED, _S.RUN, _P.SIDECAR_BSP, "store", "boot, for every CPU to start: before INIT and STARTUP"),
     Transition(_S.RUN, _S.REMOVED, _P.SIDECAR_BSP, "cmpxchg", "the CPU did not arrive: its claim is revoked"),
     Transition(_S.RUN, _S.IDLE, _P.SIDECAR_CPU, "cmpxchg", "arrival or command finished"),
     Transition(_S.STOP, _S.IDLE, _P.SIDECAR_CPU, "cmpxchg", "command finished after it was cancelled"),
