@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from sidecar import __version__
-from sidecar.cli import bench, boot, build, doctor, dump, model, shell
+from sidecar.cli import bench, boot, build, doctor, dump, fuzz, model, shell
 from sidecar.cli.parser import MISTAKE, Parser, Run
 from sidecar.errors import UserError
 
-COMMANDS = (build, boot, shell, dump, bench, model, doctor)
+COMMANDS = (build, boot, shell, dump, fuzz, bench, model, doctor)
 INTERRUPTED = 128 + signal.SIGINT
 
 
