@@ -100,8 +100,16 @@ def exchange_64() -> str:
     """
 
 
+def or_64() -> str:
+    """In: RDI address, RSI bits to set."""
+    return """
+    or_64:  lock or qword ptr [rdi], rsi
+            ret
+    """
+
+
 ROUTINES: tuple[Callable[[], str], ...] = (
-    load_8, compare_exchange_8, load_32, store_32, exchange_32, load_64, store_64, exchange_64,
+    load_8, compare_exchange_8, load_32, store_32, exchange_32, load_64, store_64, exchange_64, or_64,
 )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from sidecar.builder.elf.notes import NOTE_ALIGN, PVH_NOTE_BYTES
 from sidecar.kernel import (
     apic,
     arrive,
+    cpuid_policy,
     descriptors,
     entry,
     fan_out,
@@ -50,8 +51,19 @@ from sidecar.kernel import (
     registers,
     remove,
     scrub,
+    svm,
+    svm_events,
+    svm_exits,
+    svm_instruction,
+    svm_messages,
+    svm_msr,
+    svm_run,
+    svm_state,
     trampoline,
     vmcb_check,
+    vp,
+    vp_context,
+    vp_timer,
 )
 from sidecar.kernel.common import apic as common_apic
 from sidecar.kernel.common import serial, text
@@ -89,8 +101,9 @@ from sidecar.shim import (
 )
 
 KERNEL: tuple[ModuleType, ...] = (
-    entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
-    vmcb_check, provoke, remove, interrupts, faults, log, common_apic, text, serial,
+    entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers, provoke,
+    remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages, svm_exits, svm_instruction,
+    svm_msr, cpuid_policy, vmcb_check, interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 
@@ -114,6 +127,8 @@ _KINDS = {
 NAMES_FOR_TEXT: dict[str, object] = {
     **NAMES,
     "ParamsFlags": ParamsFlags,
+    "VpOperation": vp.VpOperation,
+    "Kind": svm_msr.Kind,
     "Uart": serial.Uart,
     "Port": console.Port,
     "ExitCode": console.ExitCode,
@@ -163,7 +178,7 @@ def kernel() -> Image:
         "_end": plan.memory_bytes,
     }
     linked = code.link(_addresses(code, plan), absolute=absolute, allow_absolute=False)
-    contents = _patched(linked, code, descriptors.late_data(linked.symbols))
+    contents = _patched(linked, code, descriptors.late_data(linked.symbols) | svm.late_data())
     elf = write_elf(
         plan, contents=contents, symbols=_symbols(code, linked), relocations=linked.relocations,
         entry=linked.symbols["entry"],

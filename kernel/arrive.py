@@ -203,6 +203,7 @@ def prepare_cpu() -> str:
             call    fan_out
             mov     dword ptr [rip + diagnostic_page + DiagnosticPage.boot.started_by_it], eax
             {stamp("FAN_OUT", "rip + diagnostic_page")}
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.created], 0  # its own tables know of none either
             call    reset_vp
             call    reset_pages
             sub     rsp, 16
@@ -225,7 +226,7 @@ def reset_pages() -> str:
     """Zero what a former owner may have left in the shared pages, and put version and hash on all.
 
     Not if the status is IDLE: then the arrival is a second one that nobody waits for, and the pages may be in use.
-    In: own tables. Clobbers: rax, rcx, rdi. Interrupts: off. Stack: none.
+    In: own tables. Clobbers: rax, rcx, rdx, rdi. Interrupts: off. Stack: 8 bytes.
     """
     stamps = "".join(
         f"""
@@ -248,6 +249,7 @@ def reset_pages() -> str:
             je      .done
             xor     eax, eax{clears}
             mov     rcx, ABI_HASH{stamps}
+            jmp     reset_context
     .done:  ret
     """
 

@@ -175,13 +175,19 @@ def fault_nested() -> str:
 def halt_forever() -> str:
     """The end of a CPU that is FAULTED, REMOVED or was not asked for: only INIT takes it out.
 
+    A fault between two turns of a guest has left GIF 0, which would hold back INIT. Ref: APM vol. 2, 15.17.
     In: nothing. Interrupts: off. Stack: none.
     """
     return """
     halt_forever:
             cli
-            hlt
-            jmp     halt_forever
+            mov     ecx, Msr.EFER
+            rdmsr
+            test    eax, Efer.SVME
+            je      .halt
+            stgi
+    .halt:  hlt
+            jmp     .halt
     """
 
 

@@ -144,6 +144,8 @@ def map_transition() -> str:
             mov     qword ptr [rip + transition_cr3], rax
             lea     rax, [rip + image_table]
             mov     qword ptr [rip + image_table_pa], rax
+            lea     rdx, [rip + permission_maps]
+            mov     qword ptr [rip + permission_maps_pa], rdx
             mov     esi, {len(TABLES)}
             lea     rcx, [rip + {TABLES[0]}]
             lea     rdx, [rip + __ehdr_start]
@@ -160,6 +162,8 @@ def map_transition() -> str:
     transition_cr3:                                 # physical addresses, for CPUs that run at IMAGE_VA
             .zero   8
     image_table_pa:
+            .zero   8
+    permission_maps_pa:
             .zero   8
     """
 

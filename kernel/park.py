@@ -59,6 +59,8 @@ def execute() -> str:
             mov     r12, qword ptr [rip + command_page + CommandPage.sequence]
             mov     eax, r9d
             mov     dword ptr [rip + vp_globals + VpGlobals.command], eax
+            call    forget_gone_vp
+            mov     eax, dword ptr [rip + vp_globals + VpGlobals.command]
             cmp     dword ptr [rip + log_requests], 0
             jne     .log
     .dispatch:
@@ -99,7 +101,7 @@ def execute() -> str:
             .section .data.rel.ro
             .align  8
     commands:                                       # by SidecarCommand
-            .quad   0, no_virtual_processor, get_vp_registers, set_vp_registers, no_virtual_processor
+            .quad   0, run_vp, get_vp_registers, set_vp_registers, no_virtual_processor
             .section .rodata
     text_unknown_command:
             .asciz  "command %x is not known; expected 0 to 4 or 0x100"
@@ -132,7 +134,7 @@ def finish() -> str:
 
 
 def no_virtual_processor() -> str:
-    """Answer of RUN_VP and TRANSLATE_GVA while this kernel has no virtual processors.
+    """Answer of TRANSLATE_GVA, which this kernel does not know yet.
 
     In: eax command. Clobbers: as command_error. Interrupts: off. Stack: 16 bytes and those of command_error.
     """
@@ -146,7 +148,7 @@ def no_virtual_processor() -> str:
             ret
             .section .rodata
     text_no_virtual_processor:
-            .asciz  "command %u: this kernel runs no virtual processors"
+            .asciz  "command %u: this kernel translates no guest addresses"
     """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sidecar.layout.command import VP_REGISTERS
 from sidecar.layout.parts import Array, Bytes, Int16ul, Int32ul, Int64ul, Struct
 from sidecar.layout.schema import PAGE_SIZE, Layout
+from sidecar.layout.svm import VMCB_SAVE_BYTES
 
 Tss = Layout(
     "Tss",
@@ -48,9 +49,13 @@ VpState = Layout(
     "VpState",
     Struct(
         "created" / Int64ul * "PrivilegedPage.vp_created of the virtual processor that is set up; 0: none",
+        "operations" / Int64ul * "address of the back end's operations",
         "pages_pa" / Int64ul * "its VP pages",
-        "gps" / Array(16, Int64ul) * "general registers during a run, in the order of CpuContextX64; index 4 is unused",
-        "host_xcr0" / Int64ul * "XCR0 of the sidecar: every state component",
+        "vmcb_pa" / Int64ul * "physical address of VpPage.VMCB",
+        "host_vmcb_pa" / Int64ul * "physical address of VpPage.HOST_VMCB",
+        "gps" / Array(16, Int64ul) * "general registers during a run, in the order of CpuContextX64",
+        "host_xcr0" / Int64ul * "XCR0 of the sidecar: every state component; 0 without XSAVE",
+        "xcr0_mask" / Int64ul * "components that a guest may have",
         "xcr0" / Int64ul * "XCR0 of the guest",
         "tsc_aux" / Int64ul * "TSC_AUX of the guest",
         "apic_base" / Int64ul * "HvX64RegisterApicBase",
@@ -71,9 +76,16 @@ VpState = Layout(
         "local_exits" / Int64ul * "of this run",
         "guest_tsc" / Int64ul * "of this run",
         "mxcsr_mask" / Int32ul * "valid bits of MXCSR",
+<<<<<<< HEAD
         "reserved_12c" / Int32ul * "zero",
         "missing_bits" / Array(3, Int64ul) * "bits this processor refuses, by VmcbLimit; [0] is 0: not asked yet",
         "reserved_148" / Bytes(0x38) * "zero",
+=======
+        "reserved_14c" / Int32ul * "zero",
+        "soft_injected" / Int32ul * "1: the last entry delivered a software interrupt, RIP behind it",
+        "advance" / Int32ul * "bytes to add to RIP before the first entry of this run",
+        "reserved_158" / Bytes(0x28) * "zero",
+>>>>>>> 5825081 (RUN_VP runs guests under SVM: run loop, exits, events, CPUID and MSR policy; virtual processors from the host)
     ),
     size=0x180,
     doc="The virtual processor of one CPU, as far as it is not in the back end's own structure.",
@@ -91,7 +103,8 @@ VpGlobals = Layout(
         "registers" / Array(VP_REGISTER_COUNT, Int64ul) * "virtual processor's state, in the order of VP_REGISTERS",
         "reserved_130" / Bytes(0x10) * "zero",
         "vp" / VpState.struct * "the virtual processor",
-        "reserved_2c0" / Bytes(PAGE_SIZE - 0x2C0) * "zero",
+        "save_area" / Bytes(VMCB_SAVE_BYTES) * "the VMCB's save area before an entry that the processor may refuse",
+        "reserved_560" / Bytes(PAGE_SIZE - 0x560) * "zero",
     ),
     size=PAGE_SIZE,
     align=PAGE_SIZE,

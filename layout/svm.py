@@ -152,6 +152,8 @@ Vmcb = Layout(
 )
 
 VMCB_SAVE_AREA = 0x400
+VMCB_SAVE_BYTES = 0x2A0
+"""Bytes of the save area that are defined."""
 
 
 class Intercept1(IntFlag):
@@ -374,6 +376,9 @@ class VmCr(IntFlag):
     LOCK = 1 << 3
     SVMDIS = 1 << 4
 
+
+APIC_BASE_RESET = 0xFEE00900
+"""Enabled, at its usual place, boot CPU. Ref: SDM vol. 3A, 11.4.4."""
 
 IOPM_PAGES = 3
 MSRPM_PAGES = 2

@@ -18,6 +18,7 @@ class Cr0(IntFlag):
     ET = 1 << 4
     NE = 1 << 5
     WP = 1 << 16
+    AM = 1 << 18
     NW = 1 << 29
     CD = 1 << 30
     PG = 1 << 31
@@ -34,7 +35,11 @@ class Cr4(IntFlag):
     OSXMMEXCPT = 1 << 10
     LA57 = 1 << 12
     OSXSAVE = 1 << 18
+<<<<<<< HEAD
     CET = 1 << 23
+=======
+    PKE = 1 << 22
+>>>>>>> 5825081 (RUN_VP runs guests under SVM: run loop, exits, events, CPUID and MSR policy; virtual processors from the host)
 
 
 class Efer(IntFlag):
@@ -72,18 +77,27 @@ class Mxcsr(IntEnum):
 class Fcw(IntEnum):
     """The x87 control word. Ref: SDM vol. 1, 8.1.5."""
 
+    INITIAL = 0x37F
     UNMASKED_ZERO_DIVIDE = 0x37B
 
 
 class Msr(IntEnum):
     """Ref: SDM vol. 4; AMD64 APM vol. 2, appendix A. x2APIC registers: SDM vol. 3A, table 11-6."""
 
+    TSC = 0x10
     APIC_BASE = 0x1B
+    MTRR_CAP = 0xFE
     SYSENTER_CS = 0x174
     SYSENTER_ESP = 0x175
     SYSENTER_EIP = 0x176
     DEBUGCTL = 0x1D9
+    MTRR_PHYS_BASE0 = 0x200
+    MTRR_FIX64K_00000 = 0x250
+    MTRR_FIX16K_80000 = 0x258
+    MTRR_FIX16K_A0000 = 0x259
+    MTRR_FIX4K_C0000 = 0x268
     PAT = 0x277
+    MTRR_DEF_TYPE = 0x2FF
     XSS = 0xDA0
     X2APIC_APICID = 0x802
     X2APIC_TPR = 0x808
@@ -94,6 +108,9 @@ class Msr(IntEnum):
     X2APIC_LVT_TIMER = 0x832
     X2APIC_LVT_LINT0 = 0x835
     X2APIC_LVT_LINT1 = 0x836
+    X2APIC_TIMER_INITIAL = 0x838
+    X2APIC_TIMER_CURRENT = 0x839
+    X2APIC_TIMER_DIVIDE = 0x83E
     X2APIC_SELF_IPI = 0x83F
     EFER = 0xC0000080
     STAR = 0xC0000081
@@ -104,6 +121,7 @@ class Msr(IntEnum):
     GS_BASE = 0xC0000101
     KERNEL_GS_BASE = 0xC0000102
     TSC_AUX = 0xC0000103
+    VM_CR = 0xC0010114
     VM_HSAVE_PA = 0xC0010117
 
 
@@ -113,6 +131,18 @@ class ApicBase(IntFlag):
     BSP = 1 << 8
     EXTD = 1 << 10
     EN = 1 << 11
+
+
+class Lvt(IntFlag):
+    """Ref: SDM vol. 3A, 11.5.1."""
+
+    MASKED = 1 << 16
+
+
+class TimerDivide(IntEnum):
+    """Ref: SDM vol. 3A, figure 11-10."""
+
+    BY_1 = 0xB
 
 
 class Sivr(IntFlag):
@@ -201,9 +231,14 @@ class Cpuid(IntEnum):
     XSAVE_STATE = 0xD
     EXTENDED_MAX = 0x80000000
     EXTENDED_FEATURES = 0x80000001
+<<<<<<< HEAD
     ADDRESS_SIZES = 0x80000008
+=======
+    SVM = 0x8000000A
+>>>>>>> 5825081 (RUN_VP runs guests under SVM: run loop, exits, events, CPUID and MSR policy; virtual processors from the host)
     ECX_X2APIC_BIT = 21
     ECX_XSAVE_BIT = 26
+    ECX_OSXSAVE_BIT = 27
     EXT_ECX_SVM_BIT = 2
     EXT_EDX_NX_BIT = 20
     EXT_EDX_RDTSCP_BIT = 27

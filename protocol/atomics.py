@@ -95,10 +95,18 @@ class AtomicU32(_Word):
 
 
 class AtomicU64(_Word):
-    """Eight bytes: response_cpu and response_vector together, an entry of a ring, a counter."""
+    """Eight bytes: response_cpu and response_vector together, an entry of a ring, a counter, a doorbell."""
 
-    __slots__ = ()
+    __slots__ = ("_or",)
     CTYPE, BITS = ctypes.c_uint64, 64
+
+    def __init__(self, memory: memoryview, offset: int) -> None:
+        super().__init__(memory, offset)
+        self._or = _operation("or_64")
+
+    def set_bits(self, bits: int) -> None:
+        """ORs `bits` into the value."""
+        self._or(self._address, bits)
 
 
 _PROTOTYPES: dict[str, Any] = {
@@ -110,6 +118,7 @@ _PROTOTYPES: dict[str, Any] = {
     "load_64": ctypes.PYFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p),
     "store_64": ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64),
     "exchange_64": ctypes.PYFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64),
+    "or_64": ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64),
 }
 
 

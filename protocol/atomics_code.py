@@ -9,6 +9,7 @@ CODE = bytes.fromhex(
     "488b07c3"  # load_64
     "488937c3"  # store_64
     "4889f0488707c3"  # exchange_64
+    "f0480937c3"  # or_64
 )
 ENTRIES = {
     "load_8": 0x0,
@@ -19,4 +20,5 @@ ENTRIES = {
     "load_64": 0x19,
     "store_64": 0x1d,
     "exchange_64": 0x21,
+    "or_64": 0x28,
 }
