@@ -1,7 +1,8 @@
 """CPUID as a guest sees it: the physical CPU's answer, through a table of masks.
 
-Only what is listed is shown, so a feature that needs the host's help stays hidden until somebody thinks about it. Hidden
-are SVM, x2APIC and the TSC deadline timer, MONITOR, machine checks, performance counters, power management, topology.
+Only what is listed is shown, so a feature that needs the host's help stays hidden until somebody thinks about it.
+Hidden are SVM, x2APIC and the TSC deadline timer, MONITOR, machine checks, performance counters, power management and
+topology.
 
 Ref: SDM vol. 2A, CPUID; AMD64 APM vol. 3, appendix E.
 """
@@ -21,7 +22,7 @@ _FEATURES_ECX = bits(0, 1, 9, 12, 13, 17, 19, 20, 22, 23, 25, 26, 27, 28, 29, 30
 _FEATURES_EDX = bits(range(7), 8, 11, 12, 13, 15, 16, 17, 19, 23, 24, 25, 26, 27)
 """FPU VME DE PSE TSC MSR PAE CX8 SEP MTRR PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 SS."""
 _STRUCTURED_EBX = bits(0, 3, 5, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 23, 24, 28, 29, 30, 31)
-"""FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS INVPCID AVX512F AVX512DQ RDSEED ADX SMAP IFMA CLFLUSHOPT CLWB AVX512CD SHA BW VL."""
+"""FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS INVPCID AVX512F, DQ, RDSEED ADX SMAP IFMA CLFLUSHOPT CLWB AVX512CD, SHA, BW, VL."""
 _STRUCTURED_ECX = bits(1, 2, 3, 6, 8, 9, 10, 11, 12, 14, 16, 22, 27, 28)
 """VBMI UMIP PKU VBMI2 GFNI VAES VPCLMULQDQ VNNI BITALG VPOPCNTDQ LA57 RDPID MOVDIRI MOVDIR64B."""
 _STRUCTURED_EDX = bits(4)
@@ -42,7 +43,7 @@ POLICY: dict[int, tuple[int, int, int, int]] = {
     0xD: (ALL, ALL, ALL, 0),
     0x80000000: (ALL, ALL, ALL, ALL),
     0x80000001: (ALL, 0, _EXTENDED_ECX, _EXTENDED_EDX),
-    **{leaf: (ALL, ALL, ALL, ALL) for leaf in range(0x80000002, 0x80000007)},
+    **dict.fromkeys(range(0x80000002, 0x80000007), (ALL, ALL, ALL, ALL)),
     0x80000007: (0, 0, 0, bits(8)),
     0x80000008: (0x0000FFFF, 0, 0, 0),
 }

@@ -25,7 +25,7 @@ INTERCEPTS_2 = (
 """The instructions of SVM itself work on host-physical addresses: none of them may run in a guest, which has SVME."""
 
 INTERCEPTED_EXCEPTIONS = 1 << 1 | 1 << 17 | 1 << 18
-"""#DB and #AC can be raised without end by their own delivery, where no interrupt gets through; #MC is the machine's."""
+"""#DB and #AC can be raised without end by their own delivery, and no interrupt gets through; #MC is the machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +72,19 @@ INITIAL: tuple[Initial, ...] = (
 _POINTERS = {8: "qword", 4: "dword", 2: "word", 1: "byte"}
 
 
-def svm_operations() -> str:
-    """The table of operations, and the permission maps: one of each for all CPUs, in read-only memory, all ones.
-
-    In: nothing: data. Ref: APM vol. 2, 15.10.1 (IOPM: three pages), 15.11 (MSRPM: two pages).
-    """
-    return f"""
-            .section .data.rel.ro
-            .align  8
-    svm_operations:                                 # in the order of VpOperation
-            .quad   svm_probe, svm_create, svm_destroy, svm_run
-            .section .rodata
-            .align  PAGE_SIZE
-    permission_maps:                                # filled with ones by late_data
-            .zero   {IOPM_PAGES + MSRPM_PAGES} * PAGE_SIZE
-    """
-
-
 def late_data() -> dict[str, bytes]:
     """The contents of the permission maps: label -> bytes."""
     return {"permission_maps": b"\xff" * ((IOPM_PAGES + MSRPM_PAGES) * 4096)}
 
 
 def svm_probe() -> str:
-    """Does this CPU have SVM with nested paging, and may it be used?
+    """Does this CPU have SVM with nested paging, and may it be used? Here stand the table of operations, and the
+    permission maps: one of each for all CPUs, in read-only memory, all ones.
 
+    Ref: APM vol. 2, 15.4, 15.10.1 (IOPM: three pages), 15.11 (MSRPM: two pages).
     Out: rsi 0, or a sentence whose argument is the command. Clobbers: rax, rcx, rdx. Interrupts: off. Stack: 8 bytes.
     """
-    return """
+    return f"""
     svm_probe:
             push    rbx
             lea     rsi, [rip + text_no_svm]
@@ -123,7 +108,14 @@ def svm_probe() -> str:
             xor     esi, esi
     .done:  pop     rbx
             ret
+            .section .data.rel.ro
+            .align  8
+    svm_operations:                                 # in the order of VpOperation
+            .quad   svm_probe, svm_create, svm_destroy, svm_run
             .section .rodata
+            .align  PAGE_SIZE
+    permission_maps:                                # filled with ones by late_data
+            .zero   {IOPM_PAGES + MSRPM_PAGES} * PAGE_SIZE
     text_no_svm:
             .asciz  "command %u: this CPU has no SVM with nested paging"
     text_svm_disabled:
@@ -131,20 +123,24 @@ def svm_probe() -> str:
     """
 
 
+def store_initial(initial: Initial) -> str:
+    """Text: store a field of the VMCB at rdi. Clobbers: rax."""
+    place, value = f"{_POINTERS[initial.bytes]} ptr [rdi + Vmcb.{initial.field}]", f"{initial.value:#x}"
+    if initial.value < 1 << 31:
+        return f"""
+            mov     {place}, {value}"""
+    register = "rax" if initial.bytes == 8 else "eax"
+    return f"""
+            mov     {register}, {value}
+            mov     {place}, {register}"""
+
+
 def svm_create() -> str:
     """Enable SVM on this CPU, keep the sidecar's state for VMLOAD, put the VMCB into its reset state.
 
     In: VP pages mapped at VP_VA, VpState.pages_pa. Clobbers: rax, rcx, rdx, rdi. Interrupts: off. Stack: none.
     """
-    fields = "".join(
-        f"""
-            mov     {_POINTERS[initial.bytes]} ptr [rdi + Vmcb.{initial.field}], {initial.value:#x}"""
-        if initial.value < 1 << 31
-        else f"""
-            mov     {"rax" if initial.bytes == 8 else "eax"}, {initial.value:#x}
-            mov     {_POINTERS[initial.bytes]} ptr [rdi + Vmcb.{initial.field}], {"rax" if initial.bytes == 8 else "eax"}"""
-        for initial in INITIAL
-    )
+    fields = "".join(store_initial(initial) for initial in INITIAL)
     return f"""
     svm_create:
             mov     ecx, Msr.EFER
@@ -197,4 +193,4 @@ def svm_destroy() -> str:
     """
 
 
-ROUTINES = (svm_operations, svm_probe, svm_create, svm_destroy)
+ROUTINES = (svm_probe, svm_create, svm_destroy)

@@ -17,7 +17,7 @@ def svm_deliver() -> str:
     """Before an entry: what the guest gets now into EVENTINJ, what has to wait into an interrupt window.
 
     Out: eax 0, or 1 with a message that an NMI is deliverable. Clobbers: rcx, rdx, rsi, rdi, r8 to r11.
-    Interrupts: off. Stack: 8 bytes and those of its callees.
+    Interrupts: off. Stack: 24 bytes and those of its callees.
     """
     return f"""
     svm_deliver:
@@ -104,7 +104,7 @@ def deliver_interruption() -> str:
     """The pending interruption into EVENTINJ.
 
     For a software interrupt or exception the guest gets the address of the next instruction, so RIP is advanced first.
-    In: rax HvPendingInterruption. Clobbers: rax, rcx, rdx. Interrupts: off. Stack: none.
+    In: rax HvPendingInterruption. Clobbers: rax, rcx, rdx. Interrupts: off. Stack: 8 bytes.
     """
     return """
     deliver_interruption:
@@ -201,7 +201,8 @@ def exit_vintr() -> str:
             xor     eax, eax
             test    byte ptr [rip + vp_globals + VpGlobals.vp.pending_event], HvPendingEvent.PENDING
             jne     .done                           # svm_deliver finds the guest ready
-            and     dword ptr [rip + vp_globals + VpGlobals.vp.deliverability], ~(HvDeliverability.INTERRUPT | HvDeliverability.INTERRUPT_PRIORITY)
+            mov     eax, ~(HvDeliverability.INTERRUPT | HvDeliverability.INTERRUPT_PRIORITY)
+            and     dword ptr [rip + vp_globals + VpGlobals.vp.deliverability], eax
             mov     edi, HvInterruptionType.INTERRUPT
             jmp     deliverable_message
     .done:  ret

@@ -41,7 +41,7 @@ def svm_exit() -> str:
     """Handle an exit.
 
     In: rax exit code. Out: eax 0 or 1, by the handler it leads to. Clobbers: rcx, rdx, rsi, rdi, r8 to r11.
-    Interrupts: off. Stack: none.
+    Interrupts: off. Stack: 24 bytes and those of its callees.
     """
     table = ", ".join(HANDLERS.get(code, "exit_unknown") for code in range(LAST_IN_TABLE + 1))
     return f"""
@@ -65,7 +65,8 @@ def svm_exit() -> str:
 def exit_unknown() -> str:
     """An exit that this version asked for nowhere.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     """
     return f"""
     exit_unknown:
@@ -103,9 +104,10 @@ def begin_bare_message() -> str:
 def exit_invalid() -> str:
     """The processor refused the state. It is put back, for TCG has overwritten it with the sidecar's.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     """
-    return f"""
+    return """
     exit_invalid:
             cmp     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 0
             je      .kept
@@ -142,7 +144,8 @@ def exit_two_bytes() -> str:
 def exit_hlt() -> str:
     """HLT: the VMM decides when the guest goes on.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     """
     return """
     exit_hlt:
@@ -161,7 +164,8 @@ def exit_hlt() -> str:
 def exit_shutdown() -> str:
     """Triple fault: the guest cannot go on.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     """
     return """
     exit_shutdown:
@@ -371,6 +375,6 @@ def exit_memory() -> str:
 
 
 ROUTINES = (
-    svm_exit, exit_unknown, begin_bare_message, exit_invalid, exit_two_bytes, exit_hlt, exit_shutdown, exit_invalid_opcode,
-    exit_io, exit_exception, exception_message, exit_memory,
+    svm_exit, exit_unknown, begin_bare_message, exit_invalid, exit_two_bytes, exit_hlt, exit_shutdown,
+    exit_invalid_opcode, exit_io, exit_exception, exception_message, exit_memory,
 )

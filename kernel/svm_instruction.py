@@ -26,7 +26,8 @@ def instruction_length() -> str:
 def memory_instruction() -> str:
     """The instruction of a nested page fault into VpState.instruction: from the processor, or read from the guest.
 
-    In: the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     """
     return """
     memory_instruction:

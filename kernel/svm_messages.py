@@ -12,7 +12,7 @@ PAYLOAD = f"rip + {MESSAGE}.payload"
 def begin_message() -> str:
     """Write the head of a message: type, size, and the header with the guest's CS, RIP, RFLAGS and state.
 
-    In: edi HvMessageType, esi bytes of the payload, edx HvInterceptAccess, ecx bytes of the instruction, 0 if not known.
+    In: edi HvMessageType, esi bytes of the payload, edx HvInterceptAccess, ecx bytes of the instruction or 0.
     Clobbers: rax, rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: 8 bytes and those of its callees.
     """
     return f"""
@@ -109,7 +109,7 @@ def deliverable_message() -> str:
     """The guest can take what the VMM wanted to be told of.
 
     In: edi HvInterruptionType. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
-    Stack: 8 bytes and those of its callees.
+    Stack: 16 bytes and those of its callees.
     """
     return f"""
     deliverable_message:

@@ -1,7 +1,7 @@
 """RDMSR, WRMSR and XSETBV of the guest: what the sidecar knows, it finishes; the rest is the VMM's.
 
-All MSRs are state of the virtual processor: nothing here touches the physical CPU's, but for XCR0 and TSC_AUX, which are
-the guest's while a run lasts. A value that a processor would refuse raises #GP in the guest.
+All MSRs are state of the virtual processor: nothing here touches the physical CPU's, but for XCR0 and TSC_AUX, which
+are the guest's while a run lasts. A value that a processor would refuse raises #GP in the guest.
 
 Ref: SDM vol. 4; AMD64 APM vol. 2, 3.1.7 (EFER), 7.8.2 (PAT), 7.7 (MTRRs); SDM vol. 2D, XSETBV.
 """
@@ -121,7 +121,8 @@ def exit_msr() -> str:
 def msr_message() -> str:
     """An MSR that the VMM has to know.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     """
     return f"""
     msr_message:
@@ -286,7 +287,8 @@ def write_msr() -> str:
 def exit_xsetbv() -> str:
     """XSETBV: which state components the guest uses. XCR0 is the guest's while a run lasts, so it is set at once.
 
-    In: the VMCB. Out: eax 0. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Out: eax 0. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     Ref: SDM vol. 1, 13.3 (what XCR0 may hold).
     """
     return f"""

@@ -1,8 +1,8 @@
 """The run loop on AMD: look, deliver events, enter the guest, handle the exit, again.
 
 Runs inside RUN_VP, interrupts off. Whoever wants the run to end stores first (STOP, a doorbell bit, a generation) and
-then sends the request vector. The loop looks with GIF=0; an interrupt that comes after the look stays pending, and VMRUN
-exits at once with one pending: nothing is lost. Only at `run_window` are interrupts taken.
+then sends the request vector. The loop looks with GIF=0; an interrupt that comes after the look stays pending, and
+VMRUN exits at once with one pending: nothing is lost. Only at `run_window` are interrupts taken.
 
 The sidecar's FS, GS, TR and LDTR are loaded whenever its own code runs, so that a fault finds its interrupt stacks.
 
@@ -16,8 +16,8 @@ SAVED = ("rcx", "rdx", "rbx", None, "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11
 def svm_run() -> str:
     """The operation RUN.
 
-    In: rbx address of the status byte, VpState.gps, VpState.advance. Out: eax RunEnd. Clobbers: rax, rcx, rdx, rsi, rdi,
-    r8 to r11. Interrupts: opened at run_window. Stack: 72 bytes and those of its callees.
+    In: rbx address of the status byte, VpState.gps, VpState.advance. Out: eax RunEnd. Clobbers: rax, rcx, rdx, rsi,
+    rdi, r8 to r11. Interrupts: opened at run_window. Stack: 72 bytes and those of its callees.
     """
     return """
     svm_run:
@@ -78,8 +78,8 @@ def svm_run() -> str:
 def svm_enter() -> str:
     """Run the guest until it exits.
 
-    In: VpState.gps; GIF=0. Out: VpState.gps, the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off; the
-    guest is interrupted whatever its IF says. Stack: 64 bytes.
+    In: VpState.gps; GIF=0. Out: VpState.gps, the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off;
+    the guest is interrupted whatever its IF says. Stack: 64 bytes.
     """
     gps = "rip + vp_globals + VpGlobals.vp.gps"
     loads = "".join(

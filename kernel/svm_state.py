@@ -101,7 +101,7 @@ def svm_end() -> str:
 def advance_guest() -> str:
     """Step over the guest's instruction: RIP, the interrupt shadow, and the trap if the guest single-steps.
 
-    In: edi its bytes. Clobbers: rax, rcx. Interrupts: off. Stack: none.
+    In: edi its bytes. Clobbers: rax, rcx, rdi. Interrupts: off. Stack: none.
     """
     return f"""
     advance_guest:

@@ -88,7 +88,7 @@ def measure_timer() -> str:
 def arm_timer() -> str:
     """Before an entry, with a limit: has the time come? If not, set the alarm.
 
-    Out: rax 0 if the time has come. Clobbers: rcx, rdx. Interrupts: off. Stack: none.
+    Out: rax 0 if the time has come. Clobbers: rcx, rdx. Interrupts: off. Stack: 8 bytes.
     """
     return f"""
     arm_timer:

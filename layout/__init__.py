@@ -42,6 +42,7 @@ from sidecar.layout.abi import (
     MAX_REGISTERS,
     REQUEST_VECTOR,
     SPURIOUS_VECTOR,
+    TIMER_VECTOR,
 )
 from sidecar.layout.address_map import IMAGE_VA, PrivatePage, SharedPage, private_pa, required_memory, shared_pa
 from sidecar.layout.boot import Bundle, BundleKind, BundlePart, RelayPage, TrampolinePage
@@ -63,12 +64,12 @@ from sidecar.layout.schema import PAGE_SIZE, Field, FieldOffset, Layout, LayoutE
 
 __all__ = [
     "ABI_VERSION", "ALL", "IMAGE_VA", "MAX_CPUS", "MAX_NODES", "MAX_NODE_CPUS", "MAX_NUMA_NODES", "MAX_REGISTERS",
-    "NAMES", "PAGE_SIZE", "REQUEST_VECTOR", "SHARED", "SPURIOUS_VECTOR", "TRANSITIONS", "VP_REGISTERS", "BootPhase",
-    "Bundle", "BundleKind", "BundlePart", "CommandError", "CommandPage", "ControlPage", "CpuMapEntry", "CpuPolicy",
-    "CpuStatus", "DiagnosticPage", "FaultRecord", "Field", "FieldOffset", "GetSetVpRegisterRequest", "HvRegisterAssoc",
-    "HvStatus", "Layout", "LayoutError", "LogRing", "PrivatePage", "PrivilegedPage", "RaiseKind", "RaiseRequest",
-    "RelayPage", "SharedPage", "SidecarCommand", "SidecarOutput", "SidecarParams", "TrampolinePage", "abi_hash",
-    "by_name", "private_pa", "required_memory", "shared_pa",
+    "NAMES", "PAGE_SIZE", "REQUEST_VECTOR", "SHARED", "SPURIOUS_VECTOR", "TIMER_VECTOR", "TRANSITIONS",
+    "VP_REGISTERS", "BootPhase", "Bundle", "BundleKind", "BundlePart", "CommandError", "CommandPage", "ControlPage",
+    "CpuMapEntry", "CpuPolicy", "CpuStatus", "DiagnosticPage", "FaultRecord", "Field", "FieldOffset",
+    "GetSetVpRegisterRequest", "HvRegisterAssoc", "HvStatus", "Layout", "LayoutError", "LogRing", "PrivatePage",
+    "PrivilegedPage", "RaiseKind", "RaiseRequest", "RelayPage", "SharedPage", "SidecarCommand", "SidecarOutput",
+    "SidecarParams", "TrampolinePage", "abi_hash", "by_name", "private_pa", "required_memory", "shared_pa",
 ]
 
 

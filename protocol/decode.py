@@ -140,7 +140,7 @@ def counters(page: bytes) -> Decoded:
     """A diagnostic page's counters; of the stray interrupts only those that happened, by vector."""
     counted = DiagnosticPage.parse(page).counters
     return {
-        **{name: int(counted[name]) for name in ("commands", "requests", "spurious", "errors", "removals")},
+        **{name: int(counted[name]) for name in ("commands", "requests", "spurious", "errors", "removals", "timer")},
         "stray": {f"{vector:#x}": int(count) for vector, count in enumerate(counted.stray) if count},
     }
 

@@ -145,7 +145,7 @@ def _fault(entry: Decoded) -> Iterator[tuple[str, object]]:
 
 
 def _counters(counters: Decoded) -> Iterator[tuple[str, object]]:
-    for name in ("commands", "requests", "spurious", "errors", "removals"):
+    for name in ("commands", "requests", "spurious", "errors", "removals", "timer"):
         yield name, counters[name]
     yield "stray", ", ".join(f"{vector}: {count}" for vector, count in counters["stray"].items()) or "none"
 

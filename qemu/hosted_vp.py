@@ -128,7 +128,7 @@ class HostedVp:
         advance_rip: int = 0,
         **gps: int,
     ) -> Outcome:
-        """One RUN_VP to its end; general registers and cr2 by name. Raises SidecarCommandError, and as Cpu.execute()."""
+        """One RUN_VP to its end; general registers and cr2 by name. Raises as Cpu.execute()."""
         self._prepare(time_limit, flags, exception_intercepts, advance_rip, gps)
         self.cpu.execute(SidecarCommand.RUN_VP, seconds=seconds)
         return vp_run.read_run(self.page)

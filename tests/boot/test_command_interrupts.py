@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.kernel import interrupts
 from sidecar.layout import REQUEST_VECTOR, SPURIOUS_VECTOR, CpuStatus, RaiseKind
 from sidecar.layout.x86 import EXCEPTION_VECTORS, Icr
 from sidecar.protocol.commands import Cpu
@@ -19,7 +20,7 @@ from sidecar.qemu.session import Session
 from sidecar.qemu.waiting import wait_until
 from tests.support import cpus
 
-STRAY = [vector for vector in range(EXCEPTION_VECTORS, 256) if vector not in (REQUEST_VECTOR, SPURIOUS_VECTOR)]
+STRAY = [vector for vector in range(EXCEPTION_VECTORS, 256) if vector not in interrupts.HANDLERS]
 
 
 @pytest.fixture(scope="module")

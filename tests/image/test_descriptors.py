@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass
 
 from sidecar.builder import image
-from sidecar.kernel import descriptors
-from sidecar.layout import IMAGE_VA, REQUEST_VECTOR, SPURIOUS_VECTOR
+from sidecar.kernel import descriptors, interrupts
+from sidecar.layout import IMAGE_VA, REQUEST_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR
 from sidecar.layout.address_map import PER_CPU_MAP
 from sidecar.layout.private import INTERRUPT_STACK_BYTES, InterruptPage
 from sidecar.layout.x86 import EXCEPTION_VECTORS, VECTORS_WITH_ERROR_CODE, Ist, Selector, Vector
@@ -143,12 +143,16 @@ def test_every_stub_pushes_its_vector_over_an_error_code_and_goes_on() -> None:
     }
 
 
+def test_the_vectors_with_a_handler_of_their_own() -> None:
+    assert interrupts.HANDLERS == {REQUEST_VECTOR: "request", TIMER_VECTOR: "timer", SPURIOUS_VECTOR: "spurious"}
+
+
 def expected_of(vector: int) -> tuple[list[int], int]:
     """What a stub has to push, and the handler's address."""
     if vector < EXCEPTION_VECTORS:
         return ([] if vector in VECTORS_WITH_ERROR_CODE else [0]) + [vector], SYMBOLS["fault_entry"]
-    if vector in (REQUEST_VECTOR, SPURIOUS_VECTOR):
-        return [], SYMBOLS["request" if vector == REQUEST_VECTOR else "spurious"]
+    if vector in interrupts.HANDLERS:
+        return [], SYMBOLS[interrupts.HANDLERS[vector]]
     return [vector], SYMBOLS["stray"]
 
 

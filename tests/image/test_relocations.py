@@ -60,7 +60,7 @@ def test_each_command_has_its_routine() -> None:
         if command not in (SidecarCommand.NONE, SidecarCommand.RAISE)
     }
     assert handlers == {
-        SidecarCommand.RUN_VP: "no_virtual_processor",
+        SidecarCommand.RUN_VP: "run_vp",
         SidecarCommand.GET_VP_REGISTERS: "get_vp_registers",
         SidecarCommand.SET_VP_REGISTERS: "get_vp_registers",
         SidecarCommand.TRANSLATE_GVA: "no_virtual_processor",

@@ -27,7 +27,7 @@ NO_APIC_ID = 0xABCDEF
 """No CPU of any test machine has it."""
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNTERS = ("commands", "requests", "spurious", "errors", "removals")
+COUNTERS = ("commands", "requests", "spurious", "errors", "removals", "timer")
 
 
 # --- machines that several tests share --------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from sidecar.layout import (
     RaiseKind,
     SidecarCommand,
 )
+from sidecar.layout.run import RunEnd
 from sidecar.layout.x86 import EXCEPTION_VECTORS, Icr, Vector
 from sidecar.protocol.commands import Cpu
 from sidecar.protocol.errors import CpuFaulted, SidecarCommandError
@@ -37,7 +38,11 @@ from tests.support.register_model import GET, MASK_64, NUMBERS, SET, Pairs, Regi
 
 DATA = slice(int(CommandPage.request_data), CommandPage.request_data + CommandPage.request_data.SIZE)
 TIMES = slice(int(CommandPage.start_tsc), CommandPage.end_tsc + CommandPage.end_tsc.SIZE)
-NO_VIRTUAL_PROCESSORS = (SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA)
+NO_VIRTUAL_PROCESSOR: dict[int, str] = {
+    SidecarCommand.RUN_VP: "this CPU was given no virtual processor",
+    SidecarCommand.TRANSLATE_GVA: "this kernel translates no guest addresses",
+}
+"""What a CPU without a virtual processor answers."""
 ENDLESS = (RaiseKind.SPIN, RaiseKind.WAIT_FOR_STOP)
 FORBIDDEN = "RAISE: this machine was not started for tests"
 
@@ -195,8 +200,11 @@ def _answer(model: RegisterModel, command: int, page: bytearray) -> str | None:
     """The sentence for the command in a page; the page's request data become the answer's."""
     if command == SidecarCommand.NONE:
         return None
-    if command in NO_VIRTUAL_PROCESSORS:
-        return f"command {command}: this kernel runs no virtual processors"
+    if command == SidecarCommand.RUN_VP:
+        struct.pack_into("<I", page, int(CommandPage.run.end), RunEnd.NONE)
+        page[DATA.start] = 0  # no intercept
+    if command in NO_VIRTUAL_PROCESSOR:
+        return f"command {command}: {NO_VIRTUAL_PROCESSOR[command]}"
     if command == SidecarCommand.RAISE:
         return FORBIDDEN
     if command not in (GET, SET):

@@ -21,6 +21,7 @@ from sidecar.protocol.requests import raise_request, register_request
 from sidecar.protocol.slot import Node
 from sidecar.qemu.session import Session
 from tests.support import cpus
+from tests.support.malformed import NO_VIRTUAL_PROCESSOR
 from tests.support.register_model import NUMBERS, TABLE, WRITABLE, RegisterModel
 
 SECONDS = 10.0
@@ -98,7 +99,7 @@ class Worker:
 
     def not_here(self) -> None:
         command = self.random.choice((SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA))
-        self.refused(command, b"", "this kernel runs no virtual processors")
+        self.refused(command, b"", NO_VIRTUAL_PROCESSOR[command])
 
     def wait_for_stop(self) -> None:
         run = self.cpu.start(SidecarCommand.RAISE, raise_request(RaiseKind.WAIT_FOR_STOP))

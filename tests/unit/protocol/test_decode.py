@@ -103,7 +103,8 @@ def test_error_codes(vector: int, code: int, words: list[str]) -> None:
 def test_counters_show_the_stray_vectors_that_happened() -> None:
     data = page(DiagnosticPage, counters__commands=9, counters__stray=array(256, {0x21: 3, 0xFE: 1}))
     assert decode.counters(data) == {
-        "commands": 9, "requests": 0, "spurious": 0, "errors": 0, "removals": 0, "stray": {"0x21": 3, "0xfe": 1},
+        "commands": 9, "requests": 0, "spurious": 0, "errors": 0, "removals": 0, "timer": 0,
+        "stray": {"0x21": 3, "0xfe": 1},
     }
 
 
