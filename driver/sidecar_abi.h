@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x903ab038f767a603ULL
+#define SIDECAR_ABI_HASH 0x1d45d79be8359ca3ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -24,6 +24,8 @@
 #define SIDECAR_VP_PAGES 7
 #define SIDECAR_XSAVE_PAGES 3
 #define SIDECAR_IOPM_PAGES 3
+#define SIDECAR_NO_EVENTFD 0xffffffffU
+#define SIDECAR_GUEST_ADDRESS_BITS 0x30
 #define SIDECAR_PRIVATE_PAGES 10
 #define SIDECAR_SHARED_PAGES 2
 #define SIDECAR_TRAMPOLINE_MAGIC 0x504d415254524353ULL
@@ -445,6 +447,31 @@ enum sidecar_hv_register_name {
 /* The low half of -1: TCG stores only that. */
 #define SIDECAR_SVM_EXIT_INVALID 0xffffffffU
 
+/* Numbers of the rules, as InvalidVpRegisterMessage.rule and the dumps give them. */
+enum sidecar_vmcb_rule {
+	SIDECAR_VMCB_RULE_NONE = 0,
+	SIDECAR_VMCB_RULE_EFER_SVME = 1,
+	SIDECAR_VMCB_RULE_CR0_NW_WITHOUT_CD = 2,
+	SIDECAR_VMCB_RULE_CR0_HIGH = 3,
+	SIDECAR_VMCB_RULE_CR3_RESERVED = 4,
+	SIDECAR_VMCB_RULE_CR4_RESERVED = 5,
+	SIDECAR_VMCB_RULE_DR6_HIGH = 6,
+	SIDECAR_VMCB_RULE_DR7_HIGH = 7,
+	SIDECAR_VMCB_RULE_EFER_RESERVED = 8,
+	SIDECAR_VMCB_RULE_LONG_MODE_WITHOUT_PAE = 9,
+	SIDECAR_VMCB_RULE_LONG_MODE_WITHOUT_PE = 0xa,
+	SIDECAR_VMCB_RULE_CS_L_AND_D = 0xb,
+	SIDECAR_VMCB_RULE_VMRUN_NOT_INTERCEPTED = 0xc,
+	SIDECAR_VMCB_RULE_IOPM_ADDRESS = 0xd,
+	SIDECAR_VMCB_RULE_MSRPM_ADDRESS = 0xe,
+	SIDECAR_VMCB_RULE_EVENT_TYPE = 0xf,
+	SIDECAR_VMCB_RULE_EVENT_VECTOR = 0x10,
+	SIDECAR_VMCB_RULE_ASID_ZERO = 0x11,
+	SIDECAR_VMCB_RULE_NESTED_ROOT = 0x12,
+	SIDECAR_VMCB_RULE_PAT_TYPE = 0x13,
+	SIDECAR_VMCB_RULE_CET_WITHOUT_WP = 0x14,
+};
+
 /*
  * The pages of a virtual processor, in the order in which they follow each other from
  * vp_pages_pa on.
@@ -477,6 +504,21 @@ enum sidecar_boot_phase {
 	SIDECAR_BOOT_PHASE_FAN_OUT = 5,
 	/* Status set to IDLE. */
 	SIDECAR_BOOT_PHASE_IDLE = 6,
+};
+
+/* What the flight recorder keeps; `value` of the entry in brackets. */
+enum sidecar_recorder_event {
+	SIDECAR_RECORDER_EVENT_NONE = 0,
+	/* On own tables after INIT-SIPI (arrivals so far). */
+	SIDECAR_RECORDER_EVENT_ARRIVED = 1,
+	/* A command was taken (SidecarCommand). */
+	SIDECAR_RECORDER_EVENT_COMMAND = 2,
+	/* Arrival or command is over, the CPU goes idle (CpuStatus it leaves). */
+	SIDECAR_RECORDER_EVENT_FINISHED = 3,
+	/* Torn down and about to be REMOVED (removals so far). */
+	SIDECAR_RECORDER_EVENT_REMOVED = 4,
+	/* A fault was contained (vector). */
+	SIDECAR_RECORDER_EVENT_FAULTED = 5,
 };
 
 /* A CPU's private pages, in the order in which they lie in node memory. */
@@ -524,6 +566,29 @@ enum sidecar_relay_flags {
 #define SIDECAR_IOCTL_CLAIM 0xb8f4
 #define SIDECAR_IOCTL_RELEASE 0xb8f5
 #define SIDECAR_IOCTL_RESTART 0xb8f6
+
+/* On /dev/sidecarN, for virtual processors. VM_CREATE has no argument, VP_DESTROY a CPU number. */
+enum sidecar_vp_ioctl {
+	SIDECAR_VP_IOCTL_VM_CREATE = 0xb8f7,
+	SIDECAR_VP_IOCTL_VP_CREATE = 0x4008b8f8,
+	SIDECAR_VP_IOCTL_VP_DESTROY = 0xb8f9,
+	SIDECAR_VP_IOCTL_DOORBELL = 0x4010b8fa,
+	SIDECAR_VP_IOCTL_DOORBELL_FD = 0x4010b8fb,
+};
+
+/* On the file descriptor from VM_CREATE. */
+enum sidecar_vm_ioctl {
+	SIDECAR_VM_IOCTL_MAP = 0x4020b8fc,
+	SIDECAR_VM_IOCTL_UNMAP = 0x4010b8fd,
+};
+
+/* MemoryMap.rights. */
+enum sidecar_guest_rights {
+	/* Always: the hardware has no memory that can be written or executed and not read. */
+	SIDECAR_GUEST_RIGHTS_READ = 1,
+	SIDECAR_GUEST_RIGHTS_WRITE = 2,
+	SIDECAR_GUEST_RIGHTS_EXECUTE = 4,
+};
 
 /* Who may make a transition. */
 enum sidecar_party {
@@ -1164,7 +1229,27 @@ struct sidecar_counters {
 	__u32 stray[256];
 };
 
-/* One CPU to everyone: how it started, what happened, its last fault. */
+/* One event of a CPU. */
+struct sidecar_recorder_entry {
+	/* 0x0: TSC of the event */
+	__u64 tsc;
+	/* 0x8: what happened */
+	__u32 event;
+	/* 0xc: more of it, by event */
+	__u32 value;
+};
+
+/* The flight recorder of a CPU: survives restarts, faults and the machine's death. */
+struct sidecar_recorder {
+	/* 0x0: entries ever written; entry n is at n % 128, and whole before this counts it */
+	__u64 written;
+	/* 0x8: zero */
+	__u8 reserved_8[56];
+	/* 0x40: the last 128 events */
+	struct sidecar_recorder_entry entries[128];
+};
+
+/* One CPU to everyone: how it started, what happened, its last fault, its last events. */
 struct sidecar_diagnostic_page {
 	/* 0x0: how the CPU started */
 	struct sidecar_boot_record boot;
@@ -1172,8 +1257,10 @@ struct sidecar_diagnostic_page {
 	struct sidecar_fault_record fault;
 	/* 0x180: what happened */
 	struct sidecar_counters counters;
-	/* 0x5c0: zero */
-	__u8 reserved_5c0[2624];
+	/* 0x5c0: its last events */
+	struct sidecar_recorder recorder;
+	/* 0xe00: zero */
+	__u8 reserved_e00[512];
 };
 
 /* One CPU to everyone: its log. */
@@ -1381,12 +1468,64 @@ struct sidecar_relay_page {
 	__u8 reserved_880[1920];
 };
 
+/* Argument of VP_CREATE. */
+struct sidecar_vp_create {
+	/* 0x0: Linux number of a CPU that the file has claimed */
+	__u32 cpu;
+	/* 0x4: file descriptor from VM_CREATE: the guest memory */
+	__u32 vm_fd;
+};
+
+/* Argument of DOORBELL. */
+struct sidecar_doorbell {
+	/* 0x0: Linux number of a CPU with a virtual processor of the file */
+	__u32 cpu;
+	/* 0x4: zero */
+	__u32 reserved_4;
+	/* 0x8: bits that are posted */
+	__u64 bits;
+};
+
+/* Argument of DOORBELL_FD. */
+struct sidecar_doorbell_fd {
+	/* 0x0: Linux number of a CPU with a virtual processor of the file */
+	__u32 cpu;
+	/* 0x4: file descriptor of an eventfd, or NO_EVENTFD to end a binding */
+	__u32 eventfd;
+	/* 0x8: 0 to 63: the bit that a signal posts */
+	__u32 bit;
+	/* 0xc: zero */
+	__u32 reserved_c;
+};
+
+/* Argument of MAP. */
+struct sidecar_memory_map {
+	/* 0x0: guest-physical address, a multiple of the page size */
+	__u64 gpa;
+	/* 0x8: bytes, a multiple of the page size */
+	__u64 size;
+	/* 0x10: where the caller has the memory, a multiple of the page size */
+	__u64 user_address;
+	/* 0x18: GuestRights */
+	__u32 rights;
+	/* 0x1c: zero */
+	__u32 reserved_1c;
+};
+
+/* Argument of UNMAP. */
+struct sidecar_memory_unmap {
+	/* 0x0: MemoryMap.gpa of a mapping */
+	__u64 gpa;
+	/* 0x8: MemoryMap.size of the same mapping */
+	__u64 size;
+};
+
 /*
  * Every change that a status byte may make: X(old, new, party, primitive), by names of CpuStatus
  * and Party.
  */
 #define SIDECAR_CPU_TRANSITIONS(X) \
-	/* boot, before the first INIT, for every CPU to be started */ \
+	/* boot, for every CPU to start: before INIT and STARTUP */ \
 	X(REMOVED, RUN, SIDECAR_BSP, store) \
 	/* the CPU did not arrive: its claim is revoked */ \
 	X(RUN, REMOVED, SIDECAR_BSP, cmpxchg) \

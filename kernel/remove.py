@@ -14,15 +14,11 @@ def remove() -> str:
     """
     return f"""
     remove: inc     qword ptr [rip + diagnostic_page + DiagnosticPage.counters.removals]
-<<<<<<< HEAD
             mov     r9d, dword ptr [rip + diagnostic_page + DiagnosticPage.counters.removals]{record("REMOVED", "r9d")}
-            lea     rsi, [rip + text_removed]
-=======
             cmp     qword ptr [rip + vp_globals + VpGlobals.vp.created], 0
             je      .no_vp
             call    forget_vp
     .no_vp: lea     rsi, [rip + text_removed]
->>>>>>> 5825081 (RUN_VP runs guests under SVM: run loop, exits, events, CPUID and MSR policy; virtual processors from the host)
             xor     edx, edx
             call    log_line
             mov     eax, SPURIOUS_VECTOR            # software-disabled: nothing but INIT and NMI arrives

@@ -105,7 +105,7 @@ def exit_invalid() -> str:
     """The processor refused the state. It is put back, for TCG has overwritten it with the sidecar's.
 
     In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
-    Stack: 8 bytes and those of its callees.
+    Stack: 24 bytes and those of its callees.
     """
     return """
     exit_invalid:
@@ -117,9 +117,29 @@ def exit_invalid() -> str:
             rep movsq
     .kept:  mov     eax, SvmExit.INVALID
             mov     qword ptr [rip + vp_vmcb + Vmcb.exit_code], rax
+            xor     eax, eax
+            xor     edx, edx
+            jmp     invalid_message
+    """
+
+
+def invalid_message() -> str:
+    """State that no guest can be entered with.
+
+    In: eax VmcbRule that is broken, 0 if none is known; rdx the value. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8.
+    Interrupts: off. Stack: 24 bytes and those of its callees.
+    """
+    return f"""
+    invalid_message:
+            push    rax
+            push    rdx
             mov     edi, HvMessageType.INVALID_VP_REGISTER_VALUE
             mov     esi, InvalidVpRegisterMessage.SIZE
             call    begin_bare_message
+            pop     rdx
+            pop     rax
+            mov     dword ptr [{PAYLOAD} + InvalidVpRegisterMessage.rule], eax
+            mov     qword ptr [{PAYLOAD} + InvalidVpRegisterMessage.value], rdx
             mov     eax, 1
             ret
     """
@@ -375,6 +395,6 @@ def exit_memory() -> str:
 
 
 ROUTINES = (
-    svm_exit, exit_unknown, begin_bare_message, exit_invalid, exit_two_bytes, exit_hlt, exit_shutdown,
+    svm_exit, exit_unknown, begin_bare_message, exit_invalid, invalid_message, exit_two_bytes, exit_hlt, exit_shutdown,
     exit_invalid_opcode, exit_io, exit_exception, exception_message, exit_memory,
 )

@@ -22,7 +22,10 @@ def svm_run() -> str:
     return """
     svm_run:
             push    rbp
+            mov     ebp, RunEnd.INTERCEPT
             call    svm_begin
+            test    eax, eax
+            jne     .end
     .window:
             stgi
     run_window:
@@ -56,6 +59,10 @@ def svm_run() -> str:
             jne     .end
             call    svm_enter
             call    svm_requeue
+            cmp     dword ptr [rip + vp_vmcb + Vmcb.exit_code], SvmExit.INVALID
+            je      .refused
+            mov     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 0
+    .refused:
             mov     rax, qword ptr [rip + vp_vmcb + Vmcb.exit_code]
             lea     rcx, [rax - SvmExit.INTR]
             cmp     rcx, SvmExit.INIT - SvmExit.INTR
@@ -67,7 +74,7 @@ def svm_run() -> str:
             jmp     .enter
     .local: inc     qword ptr [rip + vp_globals + VpGlobals.vp.local_exits]
             jmp     .window
-    .end:   stgi
+    .end:   stgi                                    # harmless where GIF is 1
             call    svm_end
             mov     eax, ebp
             pop     rbp

@@ -15,9 +15,10 @@ SINGLE_STEP = 1 << 14
 
 
 def svm_begin() -> str:
-    """Put the inputs of a run into the VMCB.
+    """Put the inputs of a run into the VMCB, and try the manual's rules on state that somebody has set.
 
-    In: VpState. Clobbers: rax, rcx, rdx, rsi, rdi. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: VpState. Out: eax 0, or 1 with a message that a rule is broken. Clobbers: rcx, rdx, rsi, rdi, r8 to r11.
+    Interrupts: off. Stack: 24 bytes and those of its callees.
     """
     return f"""
     svm_begin:
@@ -45,12 +46,17 @@ def svm_begin() -> str:
             test    edi, edi
             je      .kept
             call    advance_guest
-    .kept:  cmp     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 0
+    .kept:  xor     eax, eax
+            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], eax
             je      .done
+            call    check_vmcb
+            test    eax, eax
+            jne     invalid_message
             lea     rsi, [rip + vp_vmcb + VMCB_SAVE_AREA]
             lea     rdi, [rip + vp_globals + VpGlobals.save_area]
             mov     ecx, VMCB_SAVE_BYTES // 8
             rep movsq                               # TCG overwrites what it refuses to run
+            xor     eax, eax
     .done:  ret
     """
 

@@ -76,16 +76,11 @@ VpState = Layout(
         "local_exits" / Int64ul * "of this run",
         "guest_tsc" / Int64ul * "of this run",
         "mxcsr_mask" / Int32ul * "valid bits of MXCSR",
-<<<<<<< HEAD
-        "reserved_12c" / Int32ul * "zero",
-        "missing_bits" / Array(3, Int64ul) * "bits this processor refuses, by VmcbLimit; [0] is 0: not asked yet",
-        "reserved_148" / Bytes(0x38) * "zero",
-=======
-        "reserved_14c" / Int32ul * "zero",
-        "soft_injected" / Int32ul * "1: the last entry delivered a software interrupt, RIP behind it",
+        "soft_injected" / Int32ul * "type of the software interruption that the last entry delivered, or 0",
         "advance" / Int32ul * "bytes to add to RIP before the first entry of this run",
-        "reserved_158" / Bytes(0x28) * "zero",
->>>>>>> 5825081 (RUN_VP runs guests under SVM: run loop, exits, events, CPUID and MSR policy; virtual processors from the host)
+        "reserved_154" / Int32ul * "zero",
+        "missing_bits" / Array(3, Int64ul) * "bits this processor refuses, by VmcbLimit; [0] is 0: not asked yet",
+        "reserved_170" / Bytes(0x10) * "zero",
     ),
     size=0x180,
     doc="The virtual processor of one CPU, as far as it is not in the back end's own structure.",

@@ -35,11 +35,8 @@ class Cr4(IntFlag):
     OSXMMEXCPT = 1 << 10
     LA57 = 1 << 12
     OSXSAVE = 1 << 18
-<<<<<<< HEAD
-    CET = 1 << 23
-=======
     PKE = 1 << 22
->>>>>>> 5825081 (RUN_VP runs guests under SVM: run loop, exits, events, CPUID and MSR policy; virtual processors from the host)
+    CET = 1 << 23
 
 
 class Efer(IntFlag):
@@ -231,11 +228,8 @@ class Cpuid(IntEnum):
     XSAVE_STATE = 0xD
     EXTENDED_MAX = 0x80000000
     EXTENDED_FEATURES = 0x80000001
-<<<<<<< HEAD
     ADDRESS_SIZES = 0x80000008
-=======
     SVM = 0x8000000A
->>>>>>> 5825081 (RUN_VP runs guests under SVM: run loop, exits, events, CPUID and MSR policy; virtual processors from the host)
     ECX_X2APIC_BIT = 21
     ECX_XSAVE_BIT = 26
     ECX_OSXSAVE_BIT = 27
