@@ -111,6 +111,8 @@ def use(session: LinuxSession, options: argparse.Namespace) -> int:
         tell("Linux is up: the guest asks every sidecar CPU")
     problems = attach(session)
     if not reported:
+        if session.fallback is not None:
+            problems.append(f"the shim did not use the sidecar: {session.fallback}")
         for problem in problems:
             print(f"sidecar: {problem}", file=sys.stderr)
         return execute(session, options.exec) if options.exec is not None else shell(session)
