@@ -1,10 +1,13 @@
 """The client in a guest with the driver loaded: sidecarctl, claims, faults, conversion, another ABI."""
 
+import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
+from sidecar.__main__ import main
 from sidecar.client.linux import TABLE
 from sidecar.layout import CommandPage, SharedPage, abi_hash
 from sidecar.layout.acpi import AcpiHeader, Sdcr
@@ -37,6 +40,31 @@ def test_list_and_ping(session: LinuxSession) -> None:
     assert [(one["linux_number"], one["apic_id"], one["answered"]) for one in answers] == [
         (number, number, True) for number in range(1, SMP)
     ]
+
+
+def test_linux_shows_the_table_and_it_is_decoded(session: LinuxSession, capsys: pytest.CaptureFixture[str]) -> None:
+    file = session.machine.directory / "SDCR"
+    file.write_bytes(session.guest.read(f"/sys/{TABLE}"))
+    assert main(["dump", "sdcr", str(file), "--format", "json"]) == 0
+    assert session.found is not None
+    shown = json.loads(capsys.readouterr().out)
+    assert shown | {"sdcr_pa": session.found.sdcr_pa} == json.loads(json.dumps(asdict(session.found)))
+    assert main(["dump", "sdcr", str(file)]) == 0
+    assert f"0-{SMP - 1}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [
+    ["list"], ["ping"], ["ping", "apic:2", "0:3"], ["regs", "1"], ["run", "2"], ["log"], ["faults", "1"], ["faults"],
+    ["restart", "1"], ["watch", "--looks", "1", "--interval", "0.1"],
+])  # fmt: skip
+def test_commands_print_text_or_json(session: LinuxSession, command: list[str]) -> None:
+    text, data = ctl(session, *command), ctl(session, *command, "--json")
+    assert (text.status, data.status) == (0, 0), text.error + data.error
+    assert text.error == data.error == ""
+    if command[0] != "watch":
+        assert data.data is not None
+        assert text.out
+        assert text.out != data.out
 
 
 def test_registers_stay_with_the_cpu(session: LinuxSession) -> None:

@@ -169,6 +169,13 @@ def test_options_that_need_linux(words: tuple[str, ...]) -> None:
         sidecar("--no-linux", *words)
 
 
+@pytest.mark.parametrize("word", ["--json", "--keep"])
+@pytest.mark.parametrize("other", [("--exec", "true"), ("--shell",)])
+def test_options_of_the_report(word: str, other: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=f"{word} goes with the report, which {other[0]} leaves out"):
+        sidecar(word, *other)
+
+
 def test_exec_and_shell_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         options("--exec", "true", "--shell")

@@ -49,7 +49,16 @@ def check_without_linux(options: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} needs Linux: it does not go with --no-linux")
 
 
+def check_with_linux(options: argparse.Namespace) -> None:
+    """Raises UserError for an option that means nothing beside a command or a shell."""
+    for name in ("json", "keep"):
+        for other in ("exec", "shell"):
+            if getattr(options, name) and getattr(options, other):
+                raise UserError(f"--{name} goes with the report, which --{other} leaves out")
+
+
 def run(options: argparse.Namespace) -> int:
+    check_with_linux(options)
     progress = Progress("Linux")
     try:
         kernel = chosen_kernel(options.kernel, options.headers)
