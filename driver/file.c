@@ -19,6 +19,23 @@ struct sidecar_info {
 	u32 per_cpu_shmem;
 };
 
+void sidecar_file_init(struct sidecar_file *file, struct sidecar_node *node)
+{
+	file->node = node;
+	mutex_init(&file->map_lock);
+	mutex_init(&file->read_lock);
+	init_waitqueue_head(&file->wait);
+	INIT_LIST_HEAD(&file->finished);
+}
+
+/* Its claims and runs end. */
+void sidecar_file_end(struct sidecar_file *file)
+{
+	sidecar_abandon(file);
+	mutex_destroy(&file->read_lock);
+	mutex_destroy(&file->map_lock);
+}
+
 static int open(struct inode *inode, struct file *filp)
 {
 	struct sidecar_node *node = container_of(inode->i_cdev, struct sidecar_node, cdev);
@@ -26,12 +43,8 @@ static int open(struct inode *inode, struct file *filp)
 
 	if (!file)
 		return -ENOMEM;
-	file->node = node;
+	sidecar_file_init(file, node);
 	file->mapping = filp->f_mapping;
-	mutex_init(&file->map_lock);
-	mutex_init(&file->read_lock);
-	init_waitqueue_head(&file->wait);
-	INIT_LIST_HEAD(&file->finished);
 	filp->private_data = file;
 	return nonseekable_open(inode, filp);
 }
@@ -40,9 +53,7 @@ static int close(struct inode *inode, struct file *filp)
 {
 	struct sidecar_file *file = filp->private_data;
 
-	sidecar_abandon(file);
-	mutex_destroy(&file->read_lock);
-	mutex_destroy(&file->map_lock);
+	sidecar_file_end(file);
 	kfree(file);
 	return 0;
 }

@@ -29,6 +29,20 @@ unsigned int sidecar_timeout_ms = 5000;
 module_param_cb(timeout_ms, &timeout_ops, &sidecar_timeout_ms, 0644);
 MODULE_PARM_DESC(timeout_ms, "longest wait for a command or a removal, 10 to 600000 ms; then the CPU is restarted");
 
+static int set_poll(const char *text, const struct kernel_param *param)
+{
+	return param_set_uint_minmax(text, param, 0, 1000);
+}
+
+static const struct kernel_param_ops poll_ops = {
+	.set = set_poll,
+	.get = param_get_uint,
+};
+
+unsigned int sidecar_poll_us;
+module_param_cb(poll_us, &poll_ops, &sidecar_poll_us, 0644);
+MODULE_PARM_DESC(poll_us, "how long RUN looks for the end of the command before it sleeps, 0 to 1000 us");
+
 bool sidecar_online = true;
 module_param_named(online, sidecar_online, bool, 0444);
 MODULE_PARM_DESC(online, "bring online the CPUs that the sidecar leaves to Linux");

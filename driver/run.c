@@ -77,13 +77,35 @@ bool sidecar_cancel(struct sidecar_cpu *cpu)
 	return asked;
 }
 
+/* Looks for the end without sleeping, for poll_us at most and while nobody else wants the CPU; true
+ * if the command ended. Every look follows a PAUSE, with which an emulated CPU lets others run.
+ */
+static bool poll_for_end(const struct sidecar_cpu *cpu)
+{
+	unsigned int us = READ_ONCE(sidecar_poll_us);
+	ktime_t deadline;
+
+	if (!us)
+		return false;
+	deadline = ktime_add_us(ktime_get(), us);
+	while (sidecar_in_command(cpu)) {
+		if (need_resched() || ktime_after(ktime_get(), deadline))
+			return false;
+		cpu_relax();
+	}
+	return true;
+}
+
 /* Waits for the end of the command; true if it ended. A signal cancels the command, which then has
  * the same time again.
  */
 static bool wait_for_end(struct sidecar_cpu *cpu)
 {
-	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
+	ktime_t deadline;
 
+	if (poll_for_end(cpu))
+		return true;
+	deadline = sidecar_deadline(sidecar_timeout_ms);
 	while (sidecar_in_command(cpu) && ktime_before(ktime_get(), deadline)) {
 		if (wait_event_interruptible_timeout(cpu->wait, !sidecar_in_command(cpu),
 						     sidecar_patience(deadline)) >= 0)

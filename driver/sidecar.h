@@ -67,7 +67,9 @@ enum sidecar_state {
 
 struct sidecar_node;
 
-/* One open of /dev/sidecarN: what is claimed by it is claimed by nobody else. */
+/* One open of /dev/sidecarN, or one holder (holder.c): what is claimed by it is claimed by nobody
+ * else. `mapping` is NULL for a holder, whose claim ends with it.
+ */
 struct sidecar_file {
 	struct sidecar_node *node;
 	struct address_space *mapping;
@@ -149,6 +151,7 @@ struct sidecar_machine {
 
 extern struct sidecar_machine sidecar;
 extern unsigned int sidecar_timeout_ms;
+extern unsigned int sidecar_poll_us;
 extern bool sidecar_online;
 
 #define sidecar_for_each_node(node, i) \
@@ -250,6 +253,8 @@ void sidecar_response_follow(struct sidecar_node *node);
 void sidecar_response_silence(struct sidecar_node *node);
 
 /* file.c */
+void sidecar_file_init(struct sidecar_file *file, struct sidecar_node *node);
+void sidecar_file_end(struct sidecar_file *file);
 extern const struct file_operations sidecar_file_operations;
 
 /* mapping.c */

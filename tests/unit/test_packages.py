@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "client": ("layout", "protocol", "client"),
     "qemu": ("layout", "protocol", "builder", "qemu"),
     "bench": ("layout", "protocol", "builder", "qemu", "bench"),
+    "bench.in_guest": ("client",),
 }
 
 

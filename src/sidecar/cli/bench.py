@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from sidecar.bench import boot, document, host_dispatch, idle, image, memory, parity, start
+from sidecar.bench import boot, dispatch, document, host_dispatch, idle, image, memory, parity, start
 from sidecar.bench.boots import Boots
 from sidecar.bench.context import SIZES, Budget, Context
 from sidecar.bench.figures import Group, host
@@ -31,6 +31,7 @@ MEASUREMENTS: dict[str, Callable[[Context], Group]] = {
     "image": image.measure,
     "idle": idle.measure,
     "host-dispatch": host_dispatch.measure,
+    "dispatch": dispatch.measure,
     "start": start.measure,
     "memory": memory.measure,
     "parity": parity.measure,

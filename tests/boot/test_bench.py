@@ -1,0 +1,46 @@
+"""A small `sidecar bench`: one guest in which every way to another CPU is tried, and what is written about it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sidecar.__main__ as cli
+from sidecar.bench import dispatch
+from tests.support.stock_linux import StockLinux
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("gcc", "make", "nm")]
+
+
+@pytest.fixture
+def written(
+    stock_linux: StockLinux, run_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Any], Path]:
+    """What the command wrote: its JSON, and the directory with document and pictures."""
+    monkeypatch.setattr(dispatch, "ROUNDS", 1)
+    monkeypatch.setattr(dispatch, "COUNT", 100)
+    monkeypatch.setattr(dispatch, "COUNTED", 12)
+    arguments = ["--only", "dispatch", "--smp", "4", "--plot", str(run_directory)]
+    arguments += ["--json", str(run_directory / "bench.json"), "--write", str(run_directory / "performance.md")]
+    assert cli.main(["bench", *arguments]) == 0
+    return json.loads((run_directory / "bench.json").read_text()), run_directory
+
+
+def test_commands_are_measured_in_time_and_in_instructions(written: tuple[dict[str, Any], Path]) -> None:
+    data, directory = written
+    (group,) = data["groups"]
+    assert group["name"] == "dispatch"
+    ways = group["data"]
+    assert set(ways) == {way.name for way in dispatch.WAYS}
+    for way in dispatch.WAYS:
+        assert all(1000 < median < 10e9 for median in ways[way.name]["ns"]), way.name
+        if way.counted:
+            assert len(ways[way.name]["instructions"]) == 11, way.name
+    polled = sorted(there for _, there in ways["sidecar, kernel, polled"]["instructions"])
+    assert 40 <= polled[5] < 100  # the sidecar CPU's side of NONE
+    assert all(here > 50 and there > 500 for here, there in ways["smp_call_function_single"]["instructions"])
+    document = (directory / "performance.md").read_text()
+    assert "\n    sidecar bench --only dispatch\n" in document
+    assert "| smp_call_function_single | " in document
+    assert (directory / "dispatch.svg").read_text().startswith("<svg ")
