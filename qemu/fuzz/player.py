@@ -172,7 +172,7 @@ class Player:
             self._interrupt(cpu, Icr.FIXED, REQUEST_VECTOR)
 
     def _nmi(self, cpu: Cpu) -> None:
-        """Not to a removed CPU: one that waits for SIPI takes the NMI in the trampoline, where nothing can."""
+        """Not to a removed CPU, which may wait for SIPI: under TCG an NMI then starts it at the reset vector."""
         if cpu.status == CpuStatus.REMOVED:
             raise CpuAway(f"{cpu.numbers} is removed")
         self._interrupt(cpu, Icr.NMI)
