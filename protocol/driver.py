@@ -131,10 +131,11 @@ class PageDriver(Runs):
             slot.note_command()
             slot.state = DriverState.SYNC
             slot.generation += 1
-        if found == CpuStatus.IDLE:
-            self._request(slot)
-            if not poll(lambda: slot.status.load() != CpuStatus.REMOVE, seconds, self.backing.check):
-                self._time_out(slot, seconds, "REMOVE")
+            if found == CpuStatus.IDLE:
+                self._request(slot)
+        asked = found == CpuStatus.IDLE
+        if asked and not poll(lambda: slot.status.load() != CpuStatus.REMOVE, seconds, self.backing.check):
+            self._time_out(slot, seconds, "REMOVE")
         if slot.status.load() == CpuStatus.FAULTED:
             halt_by_init(self.backing, slot.numbers)
             slot.move(CpuStatus.FAULTED, CpuStatus.REMOVED)

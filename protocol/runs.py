@@ -3,7 +3,8 @@
     AVAIL -> STARTING    under the CPU's lock; `prepare` fills the command page, which is the driver's side now
     IDLE -> RUN          atomically in the control page; the CPU may act on it from here on
     STARTING -> SYNC     or ASYNC: published only after RUN, see `slot`
-    request vector       to the CPU's x2APIC id, in case it sleeps
+    request vector       to the CPU's x2APIC id, in case it sleeps; with the lock held, because afterwards the command
+                         may have ended and the CPU may be Linux's
     RUN -> IDLE          by the CPU; poll() or the scan sees it
     SYNC -> AVAIL
 
@@ -72,7 +73,7 @@ class Runs:
                 return False
             if slot.state is DriverState.ASYNC:
                 slot.state = DriverState.STOPPING
-        self._request(slot)
+            self._request(slot)
         return True
 
     def wait(self, cpu: int, *, seconds: float = COMMAND_SECONDS, owner: object | None = None) -> None:
@@ -122,7 +123,7 @@ class Runs:
             slot.generation += 1
             slot.state = running  # after RUN stands in the page: the scan relies on it
             generation = slot.generation
-        self._request(slot)
+            self._request(slot)
         return generation
 
     def _to_run(self, slot: Slot) -> None:
@@ -133,12 +134,11 @@ class Runs:
             raise ProtocolError(f"{slot.numbers} is not idle: its status is {status_name(found)}")
 
     def _request(self, slot: Slot) -> None:
-        """Wakes the CPU. A backing that cannot send leaves it lost: nobody knows what it will see."""
+        """Wakes the CPU; the lock is held. A backing that cannot send leaves it lost: nobody knows what it will see."""
         try:
             interrupt(self.backing, slot.numbers, Icr.FIXED, slot.node.request_vector)
         except BaseException:
-            with slot.lock:
-                slot.state = DriverState.LOST
+            slot.state = DriverState.LOST
             raise
 
     def _await_end(self, slot: Slot, seconds: float, generation: int) -> None:
