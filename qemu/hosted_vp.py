@@ -1,8 +1,7 @@
 """Virtual processors of a machine without Linux: what the driver gives a CPU, given by the host.
 
-    ram = FreeRam(session)
-    with HostedVp(session.cpus[1], session.driver, ram, memory_bytes=0x10000) as vp:
-        vp.memory[0xFFF0 - ...] = code
+    with HostedVp(session, 1, memory_bytes=0x10000) as vp:
+        vp.memory[0x8000:] = code
         outcome = vp.run()
 
 Guest memory and tables lie in the machine's RAM above FREE_FROM, which nobody uses without Linux.
@@ -11,7 +10,8 @@ Guest memory and tables lie in the machine's RAM above FREE_FROM, which nobody u
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
+from weakref import WeakKeyDictionary
 
 from sidecar.layout.command import SidecarCommand
 from sidecar.layout.control import CpuStatus
@@ -39,7 +39,19 @@ UNMAP_SECONDS = 10.0
 
 
 class FreeRam:
-    """Pages of a session's RAM that neither firmware, shim nor sidecar has: from FREE_FROM up to the sidecar's."""
+    """Pages of a session's RAM that neither firmware, shim nor sidecar has: from FREE_FROM up to the sidecar's.
+
+    None is given twice: TCG would not see the host's stores into code that it has translated.
+    """
+
+    _of: ClassVar[WeakKeyDictionary[Session, FreeRam]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, session: Session) -> FreeRam:
+        """The one of a session."""
+        if session not in cls._of:
+            cls._of[session] = cls(session)
+        return cls._of[session]
 
     def __init__(self, session: Session) -> None:
         self.ram = session.machine.ram
@@ -66,10 +78,12 @@ class FreeRam:
 class HostedVp:
     """The virtual processor of one CPU, with guest memory from address 0 on; `with` gives it and takes it away."""
 
-    _created = 0
+    _created: ClassVar[int] = 0
 
-    def __init__(self, cpu: Cpu, free: FreeRam, *, memory_bytes: int = 0x10000) -> None:
-        self.cpu, self.free = cpu, free
+    def __init__(self, session: Session, number: int, *, memory_bytes: int = 0x10000) -> None:
+        self.cpu: Cpu = session.cpus[number]
+        self.free = free = FreeRam.of(session)
+        cpu = self.cpu
         self._slot_memory = cpu.driver.command_memory(cpu.number)
         self.memory_pa = free.take(memory_bytes)
         self.memory = free.ram.view(self.memory_pa, memory_bytes)
@@ -101,10 +115,13 @@ class HostedVp:
         self.privileged.vp_created = HostedVp._created
 
     def destroy(self) -> None:
-        """Takes it away: after the command the CPU refers to none of its pages."""
+        """Takes it away: after the command, or the restart of a CPU that runs, the CPU refers to none of its pages."""
         self.privileged.vp_created = 0
-        if self.cpu.status == CpuStatus.IDLE:
-            self.cpu.none()
+        driver, number = self.cpu.driver, self.cpu.number
+        if self._runs():
+            driver.restart(number)
+        elif self.cpu.status == CpuStatus.IDLE:
+            Cpu(driver, number).none()
 
     # --- running ----------------------------------------------------------------------------------------------------
 
