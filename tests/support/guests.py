@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sidecar.builder.asm import Routine, assemble
-from sidecar.layout import NAMES, PAGE_SIZE
+from sidecar.layout import NAMES
 from sidecar.layout.hv_messages import HvMessageType
 from sidecar.layout.run import RunEnd
 from sidecar.layout.x86 import Cr0, Cr4, Efer, Pte
 from sidecar.protocol.vp_run import Message, Outcome
 from sidecar.qemu.hosted_vp import HostedVp
 from sidecar.qemu.session import Session
+from sidecar.qemu.waiting import wait_until
 from tests.support import cpus
 
 PML4, PDPT, PD = 0x1000, 0x2000, 0x3000
@@ -132,5 +133,6 @@ def quad(vp: HostedVp, at: int) -> int:
     return int.from_bytes(vp.memory[at : at + 8], "little")
 
 
-SECONDS = cpus.SECONDS
-PAGES = MEMORY_BYTES // PAGE_SIZE
+def wait_until_more(counter: memoryview, than: int) -> None:
+    """Until the guest has counted on."""
+    wait_until(lambda: counter[0] > than, seconds=cpus.SECONDS, what="the guest to count")
