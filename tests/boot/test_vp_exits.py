@@ -1,4 +1,4 @@
-"""Exits field by field: what each message says, what the sidecar finishes itself, and that the guest goes on after it."""
+"""Exits field by field: what each message says, what the sidecar finishes itself, and that the guest goes on."""
 
 import itertools
 import re
@@ -584,7 +584,8 @@ def test_hello_in_real_mode(vp: HostedVp) -> None:
             jmp     next
     done:   hlt
     text:   .asciz  "{text[:-1]}\\n" """)
-    said, advance, gps = "", 0, {}
+    said, advance = "", 0
+    gps: dict[str, int] = {}
     for _ in itertools.count():
         outcome = vp.run(advance_rip=advance, **gps)
         assert outcome.message is not None
