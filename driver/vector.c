@@ -22,7 +22,7 @@
 #include <asm/smp.h>
 
 /* How long a CPU may take from reading the pair to sending by it. */
-#define SETTLE_US 1000
+#define SETTLE_US 10000
 
 static irqreturn_t attention(int irq, void *data)
 {
@@ -65,7 +65,13 @@ static void publish(struct sidecar_node *node, u32 apic_id, u32 vector)
 	smp_mb();
 }
 
-/* Publishes where Linux has the interrupt now. */
+/* Nobody is notified any more. In any context, and any number of times. */
+void sidecar_response_silence(struct sidecar_node *node)
+{
+	publish(node, 0, 0);
+}
+
+/* Publishes where Linux has the interrupt now; not when the machine is about to reboot. */
 void sidecar_response_follow(struct sidecar_node *node)
 {
 	struct irq_data *data = irq_get_irq_data(node->irq);
@@ -73,6 +79,8 @@ void sidecar_response_follow(struct sidecar_node *node)
 
 	node->response_cpu = on;
 	publish(node, cpu_physical_id(on), irqd_cfg(data)->vector);
+	if (READ_ONCE(node->refusing))
+		sidecar_response_silence(node);
 }
 
 /* To the CPU `to`, which is online. If that fails, Linux moves the interrupt when its CPU goes. */
@@ -94,12 +102,6 @@ void sidecar_response_move(struct sidecar_node *node, unsigned int to)
 	usleep_range(SETTLE_US, 2 * SETTLE_US);
 	free_vector(node, old);
 	sidecar_scan(node);
-}
-
-/* Nobody is notified any more. In any context, and any number of times. */
-void sidecar_response_silence(struct sidecar_node *node)
-{
-	publish(node, 0, 0);
 }
 
 /* CPUs do not go or come meanwhile. */

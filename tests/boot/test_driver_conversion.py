@@ -1,19 +1,30 @@
 """CPUs between the sidecar and Linux through Linux's own switch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
-from sidecar.layout import CpuStatus
+from sidecar.layout import PAGE_SIZE, CpuStatus
 from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux_session import LinuxSession
+from sidecar.qemu.sizes import MIB
 from sidecar.qemu.waiting import wait_until
+from tests.support.gdb import Gdb
 from tests.support.kernel_log import KernelLog
 from tests.support.linux_client import ctl
-from tests.support.linux_driver import PARAMETERS, case, set_status, shown, states, status, switch
+from tests.support.linux_driver import PARAMETERS, case, set_status, shown, states, status, switch, used
 from tests.support.shared_linux import AS_BOOTED, OURS, SMP, there_and_back
 
 BUSY_HOST_SECONDS = 50
 SECONDS = 60
 ROUNDS = 10
+
+TRAMPOLINE = b"\xfa\x0f\x09\xea"
+"""CLI, WBINVD, far JMP. Ref: Linux, arch/x86/realmode/rm/trampoline_64.S."""
+
+HALT = b"\xfa\xf4\xeb\xfd"
+"""CLI, HLT, and once more."""
 
 
 def test_what_linux_gets_and_when(driven: LinuxSession) -> None:
@@ -60,6 +71,41 @@ def test_an_online_that_linux_rolls_back(driven: LinuxSession, where: str) -> No
         "online": "EAGAIN", "state": "available", "run": 0, "counted": [1, 1], "page": 0,
     }  # fmt: skip
     assert driven.online_cpus() == {0}
+
+
+def test_a_cpu_that_does_not_come_up_for_linux(driven: LinuxSession) -> None:
+    """Linux waits ten seconds for it and gives up; it is back with the sidecar, and the next online succeeds."""
+    with changed_code(driven, linux_trampoline(driven), HALT):
+        assert case(driven, "refused_once", 5) == {"online": "EIO"}
+    assert states(driven) == AS_BOOTED
+    assert ctl(driven, "ping", "5").status == 0
+    switch(driven, 5, True)
+    assert used(driven, 5)
+    switch(driven, 5, False)
+
+
+def linux_trampoline(session: LinuxSession) -> int:
+    """The page below 1 MiB in which Linux's CPUs start."""
+    low = session.machine.ram.read(0, MIB)
+    (found,) = [pa for pa in range(0, MIB, PAGE_SIZE) if low[pa:].startswith(TRAMPOLINE)]
+    return found
+
+
+@contextmanager
+def changed_code(session: LinuxSession, pa: int, data: bytes) -> Iterator[None]:
+    """Other instructions there, for a while."""
+    kept = session.machine.ram.read(pa, len(data))
+    socket = session.machine.directory / "gdb"
+    socket.unlink(missing_ok=True)
+    session.machine.hmp(f"gdbserver unix:{socket},server=on,wait=off")
+    try:
+        with Gdb(socket) as gdb:
+            gdb.write_physical(pa, data)
+        yield
+        with Gdb(socket) as gdb:
+            gdb.write_physical(pa, kept)
+    finally:
+        session.machine.hmp("gdbserver none")
 
 
 def test_an_offline_that_linux_rolls_back(driven: LinuxSession) -> None:

@@ -56,6 +56,12 @@ class Gdb:
     def clear(self, address: int) -> None:
         self._expect_ok(f"z1,{address:x},1")
 
+    def write_physical(self, pa: int, data: bytes) -> None:
+        """Changes code: QEMU forgets what it has translated of it."""
+        self._expect_ok("Qqemu.PhyMemMode:1")
+        self._expect_ok(f"M{pa:x},{len(data):x}:{data.hex()}")
+        self._expect_ok("Qqemu.PhyMemMode:0")
+
     def resume(self, *cpus: int) -> None:
         """Lets these CPUs run, all if none is named; the others stay where they are."""
         self._send("vCont" + ("".join(f";c:{cpu + 1:x}" for cpu in cpus) or ";c"))
