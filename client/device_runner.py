@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import threading
 from collections.abc import Mapping, Sequence
@@ -131,7 +132,7 @@ class DeviceRunner:
             return
         slot = self._prepared(cpu, owner, prepare)
         try:
-            self._ask(slot, Ioctl.RUN)
+            self._begin(slot, Ioctl.RUN, prepare)
         finally:
             slot.in_flight = False
 
@@ -139,7 +140,7 @@ class DeviceRunner:
         slot = self._prepared(cpu, owner, prepare)
         slot.notices.forget(cpu)
         try:
-            self._ask(slot, Ioctl.START)
+            self._begin(slot, Ioctl.START, prepare)
         except BaseException:
             slot.in_flight = False
             raise
@@ -225,12 +226,24 @@ class DeviceRunner:
         slot.in_flight = True
         return slot
 
+    def _begin(self, slot: _Slot, what: Ioctl, prepare: Prepare) -> None:
+        """RUN or START. If Linux has had the CPU since it was claimed, its page is clear, and is filled once more."""
+        try:
+            slot.node.ask(what, slot.numbers.linux)
+        except OSError as error:
+            if error.errno != errno.ESTALE or prepare is nothing:
+                raise self._refusal(slot, what).of(error) from error
+            prepare()
+            self._ask(slot, what)
+
     def _ask(self, slot: _Slot, what: Ioctl) -> int:
         try:
             return slot.node.ask(what, slot.numbers.linux)
         except OSError as error:
-            words = Refusal(slot.numbers, what, command_name(slot.command), self._driver_seconds, self._records)
-            raise words.of(error) from error
+            raise self._refusal(slot, what).of(error) from error
+
+    def _refusal(self, slot: _Slot, what: Ioctl) -> Refusal:
+        return Refusal(slot.numbers, what, command_name(slot.command), self._driver_seconds, self._records)
 
     def _restart(self, slot: _Slot) -> None:
         self._ask(slot, Ioctl.RESTART)

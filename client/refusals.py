@@ -26,6 +26,7 @@ from sidecar.protocol.fault import Fault
 SENTENCES: dict[int, tuple[type[DriverError], str]] = {
     errno.EBUSY: (CpuBusy, "is claimed by another open file, or a command is running on it"),
     errno.ENOENT: (CpuAway, "is not the sidecar's: Linux runs it, or it was removed"),
+    errno.ESTALE: (CpuAway, "was Linux's in between: its command page was cleared"),
     errno.EPERM: (CpuBusy, "is not claimed by this open file"),
     errno.EINVAL: (NoSuchCpu, "is not of the driver's node"),
     errno.ESHUTDOWN: (CpuAway, "takes no commands any more: Linux is being shut down"),

@@ -163,6 +163,7 @@ void sidecar_own(struct sidecar_cpu *cpu, struct sidecar_file *file)
 	if (!cpu->owner && cpu->state == SIDECAR_LOST)
 		clear_pages(cpu);
 	cpu->owner = file;
+	cpu->returned = false;
 }
 
 /* From now on only `file` may use the CPU. Claims do not nest. A LOST CPU may be claimed, to be

@@ -90,6 +90,7 @@ static int remove(struct sidecar_cpu *cpu)
 	if (found == SIDECAR_CPU_STATUS_IDLE) {
 		sidecar_request(cpu);
 		if (!sidecar_wait_until(cpu->wait, left(cpu), deadline)) {
+			cpu->returned = true;
 			sidecar_publish_state(cpu, SIDECAR_STARTING);
 			sidecar_time_out(cpu, "its removal");
 			return -ETIMEDOUT;
@@ -153,6 +154,7 @@ static int dead(unsigned int number)
 	spin_lock_irqsave(&cpu->node->lock, flags);
 	if (cpu->state == SIDECAR_REMOVED) {
 		ours = true;
+		cpu->returned = true;
 		sidecar_set_state(cpu, SIDECAR_STARTING);
 	}
 	spin_unlock_irqrestore(&cpu->node->lock, flags);

@@ -26,6 +26,11 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 
 	spin_lock_irqsave(&cpu->node->lock, flags);
 	err = sidecar_require_available(cpu, file);
+	if (!err && cpu->owner && cpu->returned) {
+		/* What is in its page may be half of what the holder wrote there. */
+		cpu->returned = false;
+		err = -ESTALE;
+	}
 	if (!err) {
 		found = sidecar_move(cpu, SIDECAR_CPU_STATUS_IDLE, SIDECAR_CPU_STATUS_RUN);
 		if (found == SIDECAR_CPU_STATUS_IDLE) {

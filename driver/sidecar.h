@@ -23,7 +23,7 @@
  *                      together with the check, or the end, of the claim
  *   node->lock         spinlock, interrupts off: state, owner and finished list of every CPU of
  *                      the node, the finished lists of its files, wanted,
- *                      last_command, faults_told, refusing
+ *                      returned, last_command, faults_told, refusing
  *
  * The interrupt handler (vector.c) takes node->lock alone: it exchanges needs_attention with 0,
  * marks ended ASYNC runs STOPPED, and wakes whoever waits for a CPU or reads a file.
@@ -102,6 +102,8 @@ struct sidecar_cpu {
 	struct list_head finished;
 	/* Linux waits for the CPU: no command is begun. */
 	bool wanted;
+	/* Linux has had it since; its holder, whose pages were cleared, has not been told. */
+	bool returned;
 	u32 last_command;
 	u64 faults_told;
 

@@ -10,14 +10,13 @@ from sidecar.qemu.linux_session import LinuxSession
 from tests.support.kernel_log import KernelLog
 from tests.support.linux_client import ctl
 from tests.support.linux_driver import (
+    case,
     damaged,
     damaged_table,
     found,
-    printed,
     refusal,
     set_status,
     shown,
-    start_case,
     states,
     status,
     switch,
@@ -175,7 +174,7 @@ def test_a_bound_that_is_none(driven: LinuxSession, text: str) -> None:
 def test_a_cpu_that_cannot_be_restarted_is_cleared_for_the_next(driven: LinuxSession) -> None:
     """Lost: nobody can use it, and nobody sees what another has left in its pages, until a restart succeeds."""
     set_status(driven, 5, 0x77)
-    result = printed(start_case(driven, "left_in_a_lost_cpu", 5))
+    result = case(driven, "left_in_a_lost_cpu", 5)
     assert result == {"restart": "EIO", "state": "lost", "commands": ["EIO", "EIO", 0], "seen": [0, 0, "EIO"]}
     set_status(driven, 5, CpuStatus.FAULTED)
     assert ctl(driven, "restart", "5").status == 0

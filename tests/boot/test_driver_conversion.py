@@ -36,10 +36,11 @@ def test_what_linux_gets_and_when(driven: LinuxSession) -> None:
         "claimed": [0, "removed", "1"],
         "away": {"START": "ENOENT", "STOP": "ENOENT", "RUN": "ENOENT", "CLAIM": "EBUSY", "RESTART": "ENOENT"},
         "back": [0, "available", 0],
+        "told": ["ESTALE", 0],
         "busy": ["EAGAIN", "async", "run"],
         "untold": ["stopped", 0, "removed", True, 0],
-        "still untold": ["EBUSY", "EBUSY", [1], 0],
-        "faulted": ["EIO", 0, "removed", 0, "idle", 0],
+        "still untold": ["EBUSY", "EBUSY", [1], "ESTALE", 0],
+        "faulted": ["EIO", 0, "removed", 0, "idle", 0, 0],
         "conversions": 3,
     }
     text = log.text
@@ -53,9 +54,10 @@ def test_an_online_waits_for_a_running_command(driven: LinuxSession) -> None:
         "start": [0, 0],
         "meanwhile": [{}, "async", 1],
         "then": [0, "removed", [1], "async"],
-        "back": [0, 0],
+        "back": [0, "ESTALE", 0],
         "restart meanwhile": ["EBUSY", 0],
-        "then 2": [0, "removed", "EAGAIN", 0, 0],
+        "then 2": [0, "removed", "EAGAIN", 0],
+        "restarted": [0, 0],
     }
 
 
@@ -68,7 +70,7 @@ def test_a_busy_client_does_not_keep_linux_waiting(driven: LinuxSession, cpu: in
 def test_an_online_that_linux_rolls_back(driven: LinuxSession, where: str) -> None:
     """Before INIT, or after Linux has had the CPU: it is back with the sidecar, its pages cleared, the claim kept."""
     assert case(driven, "rolled_back", 2, where) == {
-        "online": "EAGAIN", "state": "available", "run": 0, "counted": [1, 1], "page": 0,
+        "online": "EAGAIN", "state": "available", "run": ["ESTALE", 0], "counted": [1, 1], "page": 0,
     }  # fmt: skip
     assert driven.online_cpus() == {0}
 

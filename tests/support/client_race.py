@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sidecar.qemu.linux_session import LinuxSession
-from tests.support.linux_client import PROGRAMS, complaints, ctl, ctl_json
+from tests.support.linux_client import complaints, ctl, ctl_json
+from tests.support.program_server import PROGRAMS
 
 EXTRA_SECONDS = 120.0
 MODULE = "tests.support.in_guest.race"

@@ -48,6 +48,7 @@ class HookedLinux(Linux):
         super().set_online(cpu, wanted)
         if not wanted:
             self._kernel.driver.give_back(cpu.linux)
+            self._kernel.returned.add(cpu.linux)
 
 
 class Guest:

@@ -1,6 +1,5 @@
 """A Linux guest for the tests of the driver: what it shows, and what stands in the pages it drives."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +10,8 @@ from sidecar.layout.acpi import AcpiHeader, Sdcr
 from sidecar.protocol.machine import Discovered
 from sidecar.qemu.linux.agent_client import Guest, GuestCommand, GuestError
 from sidecar.qemu.linux_session import LinuxSession
-from sidecar.qemu.waiting import WaitedInVain
 from tests.support.kernel_log import KernelLog
-from tests.support.linux_client import PROGRAMS
+from tests.support.program_server import PROGRAMS, call
 
 CLASS = "/sys/class/sidecar"
 PARAMETERS = "/sys/module/sidecar/parameters"
@@ -29,30 +27,27 @@ PROCESSOR = 38
 _equipped: WeakSet[Guest] = WeakSet()
 
 
-def start_case(session: LinuxSession, name: str, *arguments: object) -> GuestCommand:
-    """A case of in_guest/driver_cases, running."""
+def equip(session: LinuxSession) -> None:
+    """Puts the cases into the guest."""
     if session.guest not in _equipped:
         session.guest.run(f"mkdir -p /root/{CASES.name}").check()
         for file in CASES.glob("*.py"):
             session.guest.put(file, f"/root/{CASES.name}/{file.name}")
         _equipped.add(session.guest)
+
+
+def start_case(session: LinuxSession, name: str, *arguments: object) -> GuestCommand:
+    """A case of in_guest/driver_cases, running."""
+    equip(session)
     return session.guest.start(["python3", "-m", CASES.name, name, *map(str, arguments)])
 
 
 def case(session: LinuxSession, name: str, *arguments: object, seconds: float = CASE_SECONDS) -> Any:
     """What a case of in_guest/driver_cases prints."""
-    return printed(start_case(session, name, *arguments), seconds)
-
-
-def printed(command: GuestCommand, seconds: float = CASE_SECONDS) -> Any:
-    """The JSON that a command of the guest ends with; one that does not end is killed."""
-    try:
-        result = command.wait(seconds)
-    except WaitedInVain:
-        command.kill()
-        raise
-    assert result.status == 0, result.stderr[-2000:]
-    return json.loads(result.stdout)
+    equip(session)
+    said = call(session, f"{CASES.name}.__main__", name, *map(str, arguments), seconds=seconds)
+    assert said.status == 0, said.error[-2000:]
+    return said.data
 
 
 def found(session: LinuxSession) -> Discovered:

@@ -8,8 +8,9 @@ from sidecar.qemu.linux.kernels import Which
 from sidecar.qemu.linux.userland import guest_root
 from sidecar.qemu.linux_session import LinuxSession
 from sidecar.qemu.waiting import WaitedInVain, wait_until
-from tests.support.linux_client import PROGRAMS, complaints, ctl
+from tests.support.linux_client import complaints, ctl
 from tests.support.linux_driver import PATIENT, response, states, switch, wait_settled
+from tests.support.program_server import PROGRAMS
 from tests.support.stock_linux import StockLinux
 
 SMP = 5

@@ -94,5 +94,6 @@ def there_and_back(session: LinuxSession, *, rounds: int, seconds: float) -> Non
     assert result["wrong"] == [0] * len(OURS)
     assert min(result["commands"]) >= rounds
     assert sum(result["away"]) > 0
+    assert sum(result["told"]) > 0
     assert states(session) == AS_BOOTED
     assert [status(session, cpu) for cpu in OURS] == [CpuStatus.IDLE] * len(OURS)

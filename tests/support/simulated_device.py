@@ -46,6 +46,8 @@ class SimulatedKernel:
         self.sidecar, self.driver = sidecar, PageDriver(sidecar)
         self.run_seconds = 10.0
         self.calls: list[tuple[Ioctl, int]] = []
+        self.returned: set[int] = set()
+        """CPUs that Linux has had since they were claimed: their pages are clear."""
 
     def open(self, node: int) -> SimulatedFile:
         return SimulatedFile(self, node)
@@ -122,16 +124,24 @@ class SimulatedFile:
         if self._kernel.driver.numbers(cpu).index == 0:
             raise CpuAway("the base CPU")
         self._kernel.driver.claim(cpu, self)
+        self._kernel.returned.discard(cpu)
         self._claimed.add(cpu)
 
     def _release(self, cpu: int) -> None:
         self._kernel.driver.release(cpu, self)
         self._claimed.discard(cpu)
 
+    def _require_told(self, cpu: int) -> None:
+        if cpu in self._kernel.returned:
+            self._kernel.returned.discard(cpu)
+            raise OSError(errno.ESTALE, "its pages were cleared")
+
     def _run(self, cpu: int) -> None:
+        self._require_told(cpu)
         self._kernel.driver.run(cpu, seconds=self._kernel.run_seconds, owner=self)
 
     def _start(self, cpu: int) -> None:
+        self._require_told(cpu)
         self._kernel.driver.start(cpu, owner=self)
         self._running.add(cpu)
         threading.Thread(target=self._watch, args=(cpu,), daemon=True).start()
@@ -141,6 +151,7 @@ class SimulatedFile:
 
     def _restart(self, cpu: int) -> None:
         self._running.discard(cpu)
+        self._kernel.returned.discard(cpu)
         self._kernel.driver.restart(cpu, owner=self)
 
     def _watch(self, cpu: int) -> None:

@@ -58,6 +58,22 @@ def test_in_a_claim_a_command_is_one_call(guest: Guest, sidecar: Sidecar) -> Non
     assert guest.kernel.calls[2:] == [(Ioctl.RELEASE, 6)]
 
 
+def test_a_page_that_was_cleared_is_filled_once_more(guest: Guest, sidecar: Sidecar) -> None:
+    """Linux has had the claimed CPU in between; what stood in its page then is not run."""
+    cpu = sidecar.cpu(1)
+    with cpu.claim():
+        guest.kernel.calls.clear()
+        for seconds in (60, 1):  # by RUN and by START
+            guest.kernel.returned.add(1)
+            with pytest.raises(SidecarCommandError):
+                cpu.execute(0x63, seconds=seconds)
+        assert [what for what, _ in guest.kernel.calls] == [Ioctl.RUN] * 2 + [Ioctl.START] * 2
+        guest.kernel.returned.add(1)
+        with pytest.raises(CpuAway, match="was Linux's in between: its command page was cleared"):
+            sidecar.attachment.runner.run(1, owner=cpu)
+        cpu.none()
+
+
 def test_two_files_cannot_hold_one_cpu(guest: Guest, sidecar: Sidecar) -> None:
     with guest.with_driver() as other, sidecar.cpu(1).claim():
         for use in (other.cpu(1).none, other.cpu(1).claim, other.cpu(1).restart):

@@ -7,5 +7,12 @@ from . import conversion, interface, races, runs
 
 CASES = {**interface.CASES, **runs.CASES, **conversion.CASES, **races.CASES}
 
+
+def main(arguments: list[str]) -> int:
+    name, *rest = arguments
+    print(json.dumps(CASES[name](*rest)))
+    return 0
+
+
 if __name__ == "__main__":
-    print(json.dumps(CASES[sys.argv[1]](*sys.argv[2:])))
+    sys.exit(main(sys.argv[1:]))

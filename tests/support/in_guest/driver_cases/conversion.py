@@ -1,6 +1,5 @@
 """CPUs that Linux takes while something is on them, and bring-ups that fail."""
 
-import mmap
 import os
 import time
 
@@ -10,6 +9,7 @@ from sidecar.layout.ioctl import Ioctl
 from .device import (
     CPU_CALLS,
     CPUS,
+    PAGE,
     Case,
     Node,
     Outcome,
@@ -31,7 +31,9 @@ def converted() -> Results:
     before = counters(1, "conversions")
     result: Results = {"claimed": [set_online(1, True), shown(1, "state"), shown(1, "claimed")]}
     result["away"] = {what.name: node.ask(what, 1) for what in CPU_CALLS if what is not Ioctl.RELEASE}
-    result["back"] = [set_online(1, False), shown(1, "state"), node.ask(Ioctl.RUN, 1)]
+    page[PAGE] = 0xA5
+    result["back"] = [set_online(1, False), shown(1, "state"), page[PAGE]]
+    result["told"] = [node.ask(Ioctl.RUN, 1), node.ask(Ioctl.RUN, 1)]
     give(page, RaiseKind.WAIT_FOR_STOP)
     node.ask(Ioctl.START, 1)
     begin = time.monotonic()
@@ -44,12 +46,13 @@ def converted() -> Results:
         shown(1, "state"), set_online(1, True), shown(1, "state"), node.readable(0), set_online(1, False),
     ]  # fmt: skip
     result["still untold"] = [
-        node.ask(Ioctl.START, 1), node.ask(Ioctl.RELEASE, 1), node.read(), node.ask(Ioctl.RUN, 1),
+        node.ask(Ioctl.START, 1), node.ask(Ioctl.RELEASE, 1), node.read(), node.ask(Ioctl.START, 1),
+        node.ask(Ioctl.RUN, 1),
     ]  # fmt: skip
     give(page, RaiseKind.GENERAL_PROTECTION)
     result["faulted"] = [
         node.ask(Ioctl.RUN, 1), set_online(1, True), shown(1, "status"), set_online(1, False), shown(1, "status"),
-        node.ask(Ioctl.RUN, 1),
+        node.ask(Ioctl.RELEASE, 1), node.ask(Ioctl.RUN, 1),
     ]  # fmt: skip
     result["conversions"] = counters(1, "conversions")[0] - before[0]
     return result
@@ -67,11 +70,12 @@ def waited_for() -> Results:
         time.sleep(0.5)
         result["meanwhile"] = [dict(outcomes), shown(1, "state"), node.ask(Ioctl.STOP, 1)]
     result["then"] = [outcomes[1], shown(1, "state"), node.read(), shown(2, "state")]
-    result["back"] = [set_online(1, False), node.ask(Ioctl.RUN, 1)]
+    result["back"] = [set_online(1, False), node.ask(Ioctl.RUN, 1), node.ask(Ioctl.RUN, 1)]
     with meanwhile(lambda: outcomes.update({2: set_online(2, True)})):
         time.sleep(0.5)
         result["restart meanwhile"] = [node.ask(Ioctl.START, 2), node.ask(Ioctl.RESTART, 2)]
-    result["then 2"] = [outcomes[2], shown(2, "state"), node.read(), set_online(2, False), node.ask(Ioctl.RUN, 2)]
+    result["then 2"] = [outcomes[2], shown(2, "state"), node.read(), set_online(2, False)]
+    result["restarted"] = [node.ask(Ioctl.RESTART, 2), node.ask(Ioctl.RUN, 2)]
     return result
 
 
@@ -95,13 +99,14 @@ def rolled_back(text: str, where: str) -> Results:
     cpu = int(text)
     node = Node()
     (page,) = claimed(node, cpu)
-    page[mmap.PAGESIZE] = 1
+    page[PAGE] = 1
     before = counters(cpu, "conversions", "arrivals")
     fail_at(cpu, where)
-    result: Results = {"online": set_online(cpu, True), "state": shown(cpu, "state"), "run": node.ask(Ioctl.RUN, cpu)}
+    result: Results = {"online": set_online(cpu, True), "state": shown(cpu, "state")}
+    result["run"] = [node.ask(Ioctl.RUN, cpu), node.ask(Ioctl.RUN, cpu)]
     after = counters(cpu, "conversions", "arrivals")
     result["counted"] = [now - then for then, now in zip(before, after, strict=True)]
-    result["page"] = page[mmap.PAGESIZE]
+    result["page"] = page[PAGE]
     return result
 
 

@@ -14,6 +14,7 @@ from sidecar.layout.ioctl import Ioctl
 
 from .device import Case, Node, Outcome, Results, claimed, counters, give, set_online, shown
 
+TALLY = "=5I"
 AWAY = ("ENOENT", "EBUSY")
 PAUSE = 0.003
 """Between two commands where something else shall come to run on Linux's CPUs too."""
@@ -51,13 +52,14 @@ def killed(rounds: str) -> Results:
 
 @dataclass(slots=True)
 class Tally:
-    """Commands that were executed; those that went wrong; that Linux had or wanted the CPU; that it has had the CPU
-    between the command's being written and the answer's being read, so that the pages are clear.
+    """Commands that were executed; that went wrong; that were not begun as Linux had or wanted the CPU, or as the pages
+    were cleared; whose answer was cleared before it was read.
     """
 
     done: int = 0
     wrong: int = 0
     away: int = 0
+    told: int = 0
     cleared: int = 0
 
 
@@ -81,9 +83,12 @@ class User:
         if begun in AWAY:
             self.tally.away += 1
             return False
+        if begun == "ESTALE":
+            self.tally.told += 1
+            return True
         self.tally.done += 1
         wrong = begun != 0
-        if starts:
+        if starts and not wrong:
             if waits or number % 5 == 0:
                 self.node.ask(Ioctl.STOP, self.cpu)
             wrong |= self.node.read() != [self.cpu]
@@ -111,7 +116,7 @@ def in_children(cpus: Sequence[int], goes_on: Callable[[], bool], pause: float) 
                 if not user.once() or pause:
                     time.sleep(pause or PAUSE)
             tally = user.tally
-            os.write(tell, struct.pack("=4I", tally.done, tally.wrong, tally.away, tally.cleared))
+            os.write(tell, struct.pack(TALLY, tally.done, tally.wrong, tally.away, tally.told, tally.cleared))
             os._exit(0)
         os.close(tell)
         ends.append(told)
@@ -120,8 +125,8 @@ def in_children(cpus: Sequence[int], goes_on: Callable[[], bool], pause: float) 
 
 def tallies(ends: Sequence[int]) -> Results:
     """What the processes tell, when all have."""
-    results = [struct.unpack("=4I", os.read(told, 16)) for told in ends]
-    names = ("commands", "wrong", "away", "cleared")
+    results = [struct.unpack(TALLY, os.read(told, struct.calcsize(TALLY))) for told in ends]
+    names = ("commands", "wrong", "away", "told", "cleared")
     return {name: [one[place] for one in results] for place, name in enumerate(names)}
 
 

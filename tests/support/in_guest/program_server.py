@@ -1,17 +1,19 @@
-"""sidecarctl without the start of a Python for every call, which is most of its time under TCG.
+"""A program without the start of a Python for every call, which is most of its time under TCG: `PIPE MODULE`.
 
-Reads lines of JSON from the pipe that the argument names, [number, argument...], runs each in a child that does what
-sidecarctl does, and prints [number, exit status, output, errors].
+Reads lines of JSON from the pipe, [number, argument...], has the module's main(arguments) run in a child for each, and
+prints [number, exit status, output, errors].
 """
 
+import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
 
-from sidecar.client.__main__ import main
+Main = Callable[[list[str]], int]
 
 
-def run(arguments: list[str]) -> tuple[int, str, str]:
+def run(main: Main, arguments: list[str]) -> tuple[int, str, str]:
     """Exit status, negative for a signal, and what was printed."""
     files = [os.memfd_create(name) for name in ("out", "err")]
     child = os.fork()
@@ -34,13 +36,14 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
     return os.waitstatus_to_exitcode(ended), texts[0], texts[1]
 
 
-def serve(path: str) -> None:
+def serve(path: str, module: str) -> None:
+    main: Main = importlib.import_module(module).main
     os.mkfifo(path)
     pipe = os.fdopen(os.open(path, os.O_RDWR), "r")  # with a writer of our own it never ends
     print("ready", flush=True)
     for line in pipe:
         number, *arguments = json.loads(line)
-        print(json.dumps([number, *run(arguments)]), flush=True)
+        print(json.dumps([number, *run(main, arguments)]), flush=True)
 
 
-serve(sys.argv[1])
+serve(*sys.argv[1:])
