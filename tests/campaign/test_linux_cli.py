@@ -10,7 +10,7 @@ from sidecar.qemu.linux.initramfs import initramfs
 from sidecar.qemu.linux.kernels import WHICH, Which
 from sidecar.qemu.linux.userland import guest_root
 from tests.support.linux_cli import SHELL, Shell
-from tests.support.linux_client import PROGRAMS
+from tests.support.program_server import PROGRAMS
 from tests.support.stock_linux import StockLinux
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("stock_linux")]
