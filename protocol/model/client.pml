@@ -11,7 +11,7 @@ proctype Client(byte f) {
   byte c, found, tries, i;
   bit held, ok, asked;
 
-round:
+progress_round:
   atomic {
     ok = 0; held = 0; asked = 0; c = 0;
     if :: goto over :: attached fi;
@@ -21,7 +21,7 @@ round:
     if
     :: owner[c] == 0 && available(c, f) -> owner[c] = f + 1
     :: owner[c] == 0 && state[c] == LOST -> owner[c] = f + 1; phase[c] = EMPTY
-    :: else -> goto round
+    :: else -> goto progress_round
     fi
   };
   atomic { assert(!filling[c] && !executing[c]); filling[c] = 1 };      /* no two owners of a page */
@@ -102,7 +102,7 @@ release:
   atomic {
     if
     :: owner[c] != f + 1 || state[c] == SYNC || state[c] == STARTING || in_flight(c) || finished[c] -> goto close
-    :: else -> scrub(c); owner[c] = 0; goto round
+    :: else -> scrub(c); owner[c] = 0; goto progress_round
     :: goto close
     fi
   };
@@ -129,7 +129,7 @@ close:                                  /* sidecar_abandon() */
     if :: state[c] == AVAIL -> scrub(c) :: else fi;
     owner[c] = 0
   };
-  goto round;
+  goto progress_round;
 over:
   skip
 }

@@ -83,7 +83,9 @@ inline bring_up(c, me) {
        if
        :: held && status[c] == IDLE -> set_state(c, AVAIL); tries = 0; break
        :: else ->
+#ifndef RESTART_NEVER_GIVES_UP
           tries++;
+#endif
           if :: tries == ATTEMPTS -> set_state(c, LOST); held = 0; tries = 0; break :: else fi
        fi
      }

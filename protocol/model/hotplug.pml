@@ -8,7 +8,7 @@ proctype Hotplug() {
   byte c, found, tries, i;
   bit held;
 
-round:
+progress_round:
   atomic {
     held = 0; c = 0; found = 0;
     if :: goto over :: attached fi;
@@ -18,7 +18,7 @@ try_take:
   atomic {
     if :: attention -> scan() :: else fi;
     if
-    :: state[c] == LINUX_HAS_IT -> wanted[c] = 0; goto round
+    :: state[c] == LINUX_HAS_IT -> wanted[c] = 0; goto progress_round
     :: state[c] == LOST -> wanted[c] = 0; set_state(c, STARTING); goto bring_up_first
     :: state[c] == AVAIL || state[c] == STOPPED -> wanted[c] = 0; set_state(c, SYNC); goto remove
     :: else -> wanted[c] = 1
@@ -27,11 +27,11 @@ try_take:
   wait_until(c, HOTPLUG, may_take(c));
   if
   :: held -> goto try_take
-  :: else -> wanted[c] = 0; goto round                                  /* -EAGAIN */
+  :: else -> wanted[c] = 0; goto progress_round                                  /* -EAGAIN */
   fi;
 bring_up_first:
   bring_up(c, HOTPLUG);
-  if :: held -> goto try_take :: else -> goto round fi;                 /* -EIO */
+  if :: held -> goto try_take :: else -> goto progress_round fi;                 /* -EIO */
 
 remove:
   atomic {
@@ -70,7 +70,7 @@ gone:
   atomic { assert(state[c] == LINUX_HAS_IT && status[c] == REMOVED); set_state(c, STARTING) };  /* dead() */
 back:
   bring_up(c, HOTPLUG);
-  goto round;
+  goto progress_round;
 over:
   skip
 }

@@ -25,7 +25,10 @@ OUTSIDE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`hostile`: faults, NMIs, commands that never end, lost STARTUPs, any number. `early`: time-outs at any time."""
+    """`hostile`: faults, NMIs, commands that never end, lost STARTUPs, any number. `early`: time-outs at any time.
+
+    `cycles`: spin looks for ways on which steps are made for ever and no client and no conversion gets any further.
+    """
 
     name: str
     cpus: int
@@ -33,6 +36,7 @@ class Scenario:
     hostile: bool = False
     early: bool = False
     boot: bool = False
+    cycles: bool = False
     long: bool = False
     depth: int = 1_000_000
 
@@ -53,11 +57,12 @@ ONE_CPU = Scenario(name="one-cpu", cpus=1, clients=1)
 HOSTILE = Scenario(name="hostile", cpus=1, clients=1, hostile=True, early=True)
 BOOT = Scenario(name="boot", cpus=1, clients=1, boot=True)
 HOSTILE_BOOT = Scenario(name="hostile-boot", cpus=1, clients=1, hostile=True, boot=True)
+ALWAYS_ENDS = Scenario(name="always-ends", cpus=1, clients=1, hostile=True, cycles=True, long=True)
 TWO_CLIENTS = Scenario(name="two-clients", cpus=1, clients=2, hostile=True, early=True, long=True)
 TWO_CPUS = Scenario(name="two-cpus", cpus=2, clients=1, long=True, depth=9_000_000)
 
 SHORT = (ONE_CPU, HOSTILE, BOOT)
-LONG = (HOSTILE_BOOT, TWO_CLIENTS, TWO_CPUS)
+LONG = (HOSTILE_BOOT, ALWAYS_ENDS, TWO_CLIENTS, TWO_CPUS)
 
 
 class Defect(Enum):
@@ -71,6 +76,7 @@ class Defect(Enum):
     REQUEST_AFTER_THE_LOCK = (ONE_CPU, "the request is sent when node->lock was let go: Linux may have the CPU by then")
     INTERRUPTS_OPEN_TOO_EARLY = (ONE_CPU, "a request between the look and HLT does not lead back to the look")
     RESTART_WITHOUT_INIT = (HOSTILE, "STARTUP alone, and RUN while the CPU's former life still goes on")
+    RESTART_NEVER_GIVES_UP = (ALWAYS_ENDS, "a CPU that does not come back is sent INIT and STARTUP for ever")
     SECOND_INIT_WITHOUT_REVOKING = (BOOT, "a CPU becomes idle just before a second INIT, and arrives under its driver")
 
     def __init__(self, scenario: Scenario, why: str) -> None:

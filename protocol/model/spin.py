@@ -57,11 +57,12 @@ def search(scenario: Scenario, directory: Path, *, defect: Defect | None = None)
     (directory / "model.pml.trail").unlink(missing_ok=True)
     defines = [*scenario.defines, *([f"-D{defect.name}"] if defect else [])]
     _run(["spin", "-a", *defines, "model.pml"], directory, COMPILE_SECONDS)
-    optimise = "-O2" if scenario.long else "-O0"      # compiling takes longer than a short search
-    options = ["-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEGABYTES}", "-DVECTORSZ=2048"]
+    optimise = "-O2" if scenario.long and defect is None else "-O0"      # compiling takes longer than a short search
+    options = ["-DNP" if scenario.cycles else "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEGABYTES}", "-DVECTORSZ=2048"]
     _run(["gcc", optimise, "-w", *options, "-o", "pan", "pan.c"], directory, COMPILE_SECONDS)
     started = time.monotonic()
-    said = _run(["./pan", f"-m{scenario.depth}", f"-w{HASH_BITS}"], directory, scenario.seconds)
+    how = ["-l"] if scenario.cycles else []
+    said = _run(["./pan", *how, f"-m{scenario.depth}", f"-w{HASH_BITS}"], directory, scenario.seconds)
     seconds = time.monotonic() - started
     (directory / "pan.txt").write_text(said, encoding="utf-8")
     error = read_error(said)
