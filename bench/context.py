@@ -37,7 +37,7 @@ class Budget:
 class Context:
     """One run of `sidecar bench`. `plots` is where pictures go, None for nowhere; `full`: whatever time it takes.
 
-    `left_out` collects what there was no time for.
+    `left_out` collects what there was no time for, `known` what later measurements reckon with.
     """
 
     boots: Boots
@@ -48,6 +48,7 @@ class Context:
     full: bool = False
     plots: Path | None = None
     left_out: list[str] = field(default_factory=list)
+    known: dict[str, float] = field(default_factory=dict)
 
     def sizes_of(self, usual: tuple[int, ...]) -> tuple[int, ...]:
         """The sizes for a measurement that has its own, unless the user chose."""

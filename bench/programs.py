@@ -35,9 +35,7 @@ class Programs:
 
 def build(kernel: LinuxKernel, directory: Path, *, tell: Tell) -> Programs:
     """Builds for `kernel`; the C program into `directory`. Raises NoSource, ModuleBuildFailed, NoHeaders."""
-    root = project_root()
-    if root is None:
-        raise NoSource("sidecar bench needs the project's source tree: there is no driver in an installed package")
+    root = _source_tree()
     with tempfile.TemporaryDirectory() as scratch:
         source = merged_source(root / "driver", Path(scratch) / "source")
         driver = build_module(kernel, source=source, output=root / "build" / f"bench-{kernel.version}", tell=tell)
@@ -45,6 +43,19 @@ def build(kernel: LinuxKernel, directory: Path, *, tell: Tell) -> Programs:
     program = compile_program(source, directory / "dispatch", *FOR_THE_GUEST, f"-I{root / 'driver'}")
     copy_in = (driver.with_name(f"{BENCH_MODULE}.ko"), program, HERE / "in_guest" / "dispatch.py")
     return Programs(driver, copy_in, program)
+
+
+def driver_of(kernel: LinuxKernel, *, tell: Tell) -> Path:
+    """The driver alone. Raises NoSource, ModuleBuildFailed, NoHeaders."""
+    root = _source_tree()
+    return build_module(kernel, source=root / "driver", output=root / "build" / f"driver-{kernel.version}", tell=tell)
+
+
+def _source_tree() -> Path:
+    root = project_root()
+    if root is None:
+        raise NoSource("sidecar bench needs the project's source tree: there is no driver in an installed package")
+    return root
 
 
 def merged_source(driver: Path, target: Path) -> Path:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sidecar.bench import boot, context
+from sidecar.bench import boot, break_even, context
 from sidecar.bench.boots import Boot, Boots, Mode, with_linux_times
 from sidecar.bench.compare import ratio
 from sidecar.bench.context import Budget, Context
@@ -113,3 +113,28 @@ def test_a_picture_is_kept_only_if_there_is_a_place_for_it() -> None:
     assert used.draw("a.svg", "<svg/>") == ()
     assert used.sizes_of((4, 16)) == (2,)
     assert context.SIZES[-1] == 255
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        ([-1.0, 1.0, 5.0], 2 * math.sqrt(2)),
+        ([1.0, 2.0, 3.0], 2.0),
+        ([-1.0, -1.0, 1.0], 4 * math.sqrt(2)),
+        ([1.0, -1.0, 1.0], 4 * math.sqrt(2)),
+        ([1.0, 1.0, -1.0], math.inf),
+    ],
+)
+def test_the_size_from_which_on_it_pays(saved: list[float], expected: float) -> None:
+    assert break_even.crossing([2, 4, 8], saved) == pytest.approx(expected)
+
+
+def test_break_even_from_boots() -> None:
+    boots = MadeUp({"sidecar": 4.0, "one": 4.0, "all": 9.0})
+    used = made_up(boots, sizes=(2, 8))
+    used.known |= {"convert_ms stable": 1000.0, "convert_ms backports": 100.0}
+    group = break_even.measure(used)
+    assert [figure.value for figure in group.figures] == ["2 CPUs", "2 CPUs"]
+    assert group.tables[0].rows == (("2", "+5.0 s", "1 of 1", ""), ("8", "+5.0 s", "5 of 7", ""))
+    assert group.tables[1].rows[1][2] == "7 of 7"
+    assert break_even.describe(math.inf, [2, 8]) == "nowhere up to 8 CPUs"
