@@ -41,6 +41,7 @@ from sidecar.kernel import (
     entry,
     fan_out,
     faults,
+    gaps,
     image_map,
     interrupts,
     log,
@@ -102,8 +103,8 @@ from sidecar.shim import (
 
 KERNEL: tuple[ModuleType, ...] = (
     entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers, provoke,
-    remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages, svm_exits, svm_instruction,
-    svm_msr, cpuid_policy, vmcb_check, interrupts, faults, log, common_apic, text, serial,
+    gaps, remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages, svm_exits,
+    svm_instruction, svm_msr, cpuid_policy, vmcb_check, interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x1d45d79be8359ca3ULL
+#define SIDECAR_ABI_HASH 0x98df9e22943e62d7ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -89,6 +89,7 @@ enum sidecar_raise_kind {
 	SIDECAR_RAISE_KIND_CORRUPT_PAGE_TABLE = 0x101,
 	SIDECAR_RAISE_KIND_SPIN = 0x102,
 	SIDECAR_RAISE_KIND_WAIT_FOR_STOP = 0x103,
+	SIDECAR_RAISE_KIND_MEASURE_GAPS = 0x104,
 };
 
 /* Ref: TLFS, "Hypercall Status Codes". */
@@ -898,9 +899,24 @@ struct sidecar_raise_request {
 	__u32 reserved_4;
 	/*
 	 * 0x8: PAGE_FAULT: address; VECTOR: vector; CORRUPT_PAGE_TABLE: slot of the per-CPU
-	 * table
+	 * table; MEASURE_GAPS: TSC ticks
 	 */
 	__u64 argument;
+};
+
+/*
+ * Answer of RAISE, MEASURE_GAPS: how evenly time passes on a CPU that does nothing but look at
+ * its TSC.
+ */
+struct sidecar_gaps_answer {
+	/* 0x0: TSC ticks from the first look to the last */
+	__u64 ticks;
+	/* 0x8: most ticks from one look to the next */
+	__u64 longest;
+	/* 0x10: ticks of all gaps, by the number of their highest bit */
+	__u64 sums[64];
+	/* 0x210: how many gaps, likewise */
+	__u32 counts[64];
 };
 
 /* Response of RUN_VP in request_data, as upstream has it. */

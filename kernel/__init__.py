@@ -13,6 +13,6 @@ From then on it sits in `park`: halted until the status byte in the control page
 sets FAULTED, raises attention and ends in `halt_forever`; INIT and SIPI bring the CPU back to `trampoline`.
 
 Which file: entry, params, image_map, nodes (the boot CPU); trampoline, arrive, descriptors, scrub, apic, fan_out
-(arrival); park, registers, provoke, remove, log (service); interrupts, faults. `common/` is shared with the shim.
+(arrival); park, registers, provoke, gaps, remove, log (service); interrupts, faults. `common/` is shared with the shim.
 Who may change which byte in which state: `layout/control.py`; what is mapped where: `layout/address_map.py`.
 """

@@ -49,6 +49,7 @@ from sidecar.layout.boot import Bundle, BundleKind, BundlePart, RelayPage, Tramp
 from sidecar.layout.command import (
     VP_REGISTERS,
     CommandPage,
+    GapsAnswer,
     GetSetVpRegisterRequest,
     HvRegisterAssoc,
     HvStatus,
@@ -67,9 +68,10 @@ __all__ = [
     "NAMES", "PAGE_SIZE", "REQUEST_VECTOR", "SHARED", "SPURIOUS_VECTOR", "TIMER_VECTOR", "TRANSITIONS",
     "VP_REGISTERS", "BootPhase", "Bundle", "BundleKind", "BundlePart", "CommandError", "CommandPage", "ControlPage",
     "CpuMapEntry", "CpuPolicy", "CpuStatus", "DiagnosticPage", "FaultRecord", "Field", "FieldOffset",
-    "GetSetVpRegisterRequest", "HvRegisterAssoc", "HvStatus", "Layout", "LayoutError", "LogRing", "PrivatePage",
-    "PrivilegedPage", "RaiseKind", "RaiseRequest", "RelayPage", "SharedPage", "SidecarCommand", "SidecarOutput",
-    "SidecarParams", "TrampolinePage", "abi_hash", "by_name", "private_pa", "required_memory", "shared_pa",
+    "GapsAnswer", "GetSetVpRegisterRequest", "HvRegisterAssoc", "HvStatus", "Layout", "LayoutError", "LogRing",
+    "PrivatePage", "PrivilegedPage", "RaiseKind", "RaiseRequest", "RelayPage", "SharedPage", "SidecarCommand",
+    "SidecarOutput", "SidecarParams", "TrampolinePage", "abi_hash", "by_name", "private_pa", "required_memory",
+    "shared_pa",
 ]
 
 

@@ -110,10 +110,25 @@ RaiseRequest = Layout(
     Struct(
         "kind" / Int32ul * "RaiseKind",
         "reserved_4" / Int32ul * "zero",
-        "argument" / Int64ul * "PAGE_FAULT: address; VECTOR: vector; CORRUPT_PAGE_TABLE: slot of the per-CPU table",
+        "argument" / Int64ul * "PAGE_FAULT: address; VECTOR: vector; CORRUPT_PAGE_TABLE: slot of the per-CPU table; "
+        "MEASURE_GAPS: TSC ticks",
     ),
     size=16,
     doc="Request of RAISE.",
+)
+
+GAP_BINS = 64
+
+GapsAnswer = Layout(
+    "GapsAnswer",
+    Struct(
+        "ticks" / Int64ul * "TSC ticks from the first look to the last",
+        "longest" / Int64ul * "most ticks from one look to the next",
+        "sums" / Array(GAP_BINS, Int64ul) * "ticks of all gaps, by the number of their highest bit",
+        "counts" / Array(GAP_BINS, Int32ul) * "how many gaps, likewise",
+    ),
+    size=784,
+    doc="Answer of RAISE, MEASURE_GAPS: how evenly time passes on a CPU that does nothing but look at its TSC.",
 )
 
 
@@ -139,6 +154,7 @@ class RaiseKind(IntEnum):
     CORRUPT_PAGE_TABLE = 0x101
     SPIN = 0x102
     WAIT_FOR_STOP = 0x103
+    MEASURE_GAPS = 0x104
 
 
 @register_enum

@@ -43,6 +43,7 @@ SHARED: tuple[Layout, ...] = (
     command.GetSetVpRegisterRequest,
     command.HvRegisterAssoc,
     command.RaiseRequest,
+    command.GapsAnswer,
     run.RunVpResponse,
     hv.HvX64SegmentRegister,
     hv.HvX64TableRegister,

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "client": ("layout", "protocol", "client"),
     "qemu": ("layout", "protocol", "builder", "qemu"),
     "bench": ("layout", "protocol", "builder", "qemu", "bench"),
-    "bench.in_guest": ("client",),
+    "bench.in_guest": ("client", "layout", "protocol"),
 }
 
 

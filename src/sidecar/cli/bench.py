@@ -20,6 +20,7 @@ from sidecar.bench import (
     idle,
     image,
     memory,
+    noise,
     parity,
     start,
 )
@@ -45,6 +46,7 @@ MEASUREMENTS: dict[str, Callable[[Context], Group]] = {
     "host-dispatch": host_dispatch.measure,
     "dispatch": dispatch.measure,
     "conversion": conversion.measure,
+    "noise": noise.measure,
     "start": start.measure,
     "memory": memory.measure,
     "parity": parity.measure,
