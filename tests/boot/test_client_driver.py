@@ -17,6 +17,7 @@ from tests.support.linux_client import complaints, ctl, ctl_json, program, start
 from tests.support.stock_linux import StockLinux
 
 SMP = 6
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

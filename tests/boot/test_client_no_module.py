@@ -14,6 +14,7 @@ from tests.support.linux_client import allow_no_module, complaints, ctl, ctl_jso
 from tests.support.stock_linux import StockLinux
 
 SMP = 4
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,12 @@ from tests.support.linux_machines import SIZES, Size, boots_and_answers
 from tests.support.stock_linux import StockLinux
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_sidecar_cpu_answers_the_guest(stock_linux: StockLinux, run_directory: Path, size: Size) -> None:
     boots_and_answers(stock_linux, "stable", size, run_directory)
 
 
+@pytest.mark.timeout(400)
 def test_the_kernel_of_the_backports_too(stock_linux: StockLinux, run_directory: Path) -> None:
     boots_and_answers(stock_linux, "backports", SIZES[1], run_directory)

@@ -10,6 +10,7 @@ from tests.support.stock_linux import StockLinux
 
 
 @pytest.mark.parametrize("which", WHICH)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_sidecar_cpu_answers_the_guest(
     stock_linux: StockLinux, run_directory: Path, size: Size, which: Which
