@@ -152,11 +152,7 @@ def comparison(boot: LinuxReport) -> str:
     others = [f"{seconds:.2f} s {_IN_MODE[mode]}" for mode, seconds in boot.earlier.items() if mode in _IN_MODE]
     if not others:
         return f"{said} (to compare, boot it with --baseline one or all)" if boot.mode == "sidecar" else said
-    said += f"; the last time {', '.join(others)}"
-    times = {**boot.earlier, boot.mode: boot.user_space_seconds}
-    if "sidecar" in times and times.get("baseline one"):
-        said += f"; sidecar to maxcpus=1: {times['sidecar'] / times['baseline one']:.2f}"
-    return said
+    return f"{said}; when last booted on this host: {', '.join(others)}"
 
 
 def _beside(boot: LinuxReport) -> str:

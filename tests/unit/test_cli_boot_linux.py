@@ -122,7 +122,7 @@ def test_the_last_times_of_the_machine_are_compared(session: FakeSession, capsys
     assert "2.00 s (to compare, boot it with --baseline one or all)" in capsys.readouterr().out
     session.mode, session.user_space_seconds, session.uses_sidecar = "baseline one", 1.6, False
     sidecar("--baseline", "one")
-    said = "QEMU start to user space: 1.60 s; the last time 2.00 s beside the sidecar; sidecar to maxcpus=1: 1.25"
+    said = "QEMU start to user space: 1.60 s; when last booted on this host: 2.00 s beside the sidecar"
     assert capsys.readouterr().out.endswith(f"{said}\n")
     session.mode, session.user_space_seconds, session.uses_sidecar = "sidecar", 1.8, True
     sidecar("--json")
