@@ -51,6 +51,26 @@ const char *sidecar_status_name(u8 status)
 	return status < ARRAY_SIZE(names) ? names[status] : "unknown";
 }
 
+const char *sidecar_command_name(u32 command)
+{
+	switch (command) {
+	case SIDECAR_COMMAND_NONE:
+		return "none";
+	case SIDECAR_COMMAND_RUN_VP:
+		return "run_vp";
+	case SIDECAR_COMMAND_GET_VP_REGISTERS:
+		return "get_vp_registers";
+	case SIDECAR_COMMAND_SET_VP_REGISTERS:
+		return "set_vp_registers";
+	case SIDECAR_COMMAND_TRANSLATE_GVA:
+		return "translate_gva";
+	case SIDECAR_COMMAND_RAISE:
+		return "raise";
+	default:
+		return "unknown";
+	}
+}
+
 /* --- state: the driver's own ---------------------------------------------------------------- */
 
 const char *sidecar_state_name(enum sidecar_state state)

@@ -43,6 +43,20 @@ unsigned int sidecar_poll_us;
 module_param_cb(poll_us, &poll_ops, &sidecar_poll_us, 0644);
 MODULE_PARM_DESC(poll_us, "how long RUN looks for the end of the command before it sleeps, 0 to 1000 us");
 
+static int set_hang(const char *text, const struct kernel_param *param)
+{
+	return param_set_uint_minmax(text, param, 0, 600000);
+}
+
+static const struct kernel_param_ops hang_ops = {
+	.set = set_hang,
+	.get = param_get_uint,
+};
+
+unsigned int sidecar_hang_ms = 10000;
+module_param_cb(hang_ms, &hang_ops, &sidecar_hang_ms, 0644);
+MODULE_PARM_DESC(hang_ms, "a CPU that gives no sign of life in a command for so long is reported as stuck, to 600000 ms; 0: never");
+
 bool sidecar_online = true;
 module_param_named(online, sidecar_online, bool, 0444);
 MODULE_PARM_DESC(online, "bring online the CPUs that the sidecar leaves to Linux");
@@ -126,6 +140,7 @@ static int __init load(void)
 	if (err)
 		goto unregister_power;
 	sidecar_background_start();
+	sidecar_heartbeat_start();
 	return 0;
 
 unregister_power:
@@ -143,6 +158,7 @@ forget_table:
 
 static void __exit unload(void)
 {
+	sidecar_heartbeat_stop();
 	sidecar_background_stop();
 	unpublish_nodes(sidecar.node_count);
 	sidecar_power_unregister();

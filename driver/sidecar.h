@@ -23,7 +23,7 @@
  *                      together with the check, or the end, of the claim
  *   node->lock         spinlock, interrupts off: state, owner and finished list of every CPU of
  *                      the node, the finished lists of its files, wanted,
- *                      returned, last_command, faults_told, refusing
+ *                      returned, last_command, faults_told, beat, refusing
  *
  * The interrupt handler (vector.c) takes node->lock alone: it exchanges needs_attention with 0,
  * marks ended ASYNC runs STOPPED, and wakes whoever waits for a CPU or reads a file.
@@ -67,6 +67,14 @@ enum sidecar_state {
 
 struct sidecar_node;
 
+/* What the heartbeat saw last; see heartbeat.c. */
+struct sidecar_beat {
+	u64 requests;
+	u64 events;
+	ktime_t since;
+	bool stuck;
+};
+
 /* One open of /dev/sidecarN, or one holder (holder.c): what is claimed by it is claimed by nobody
  * else. `mapping` is NULL for a holder, whose claim ends with it.
  */
@@ -79,7 +87,7 @@ struct sidecar_file {
 	struct list_head finished;
 };
 
-/* One CPU of a node. Only the fields from `state` to `faults_told` ever change. */
+/* One CPU of a node. Only the fields from `state` to `beat` ever change. */
 struct sidecar_cpu {
 	struct sidecar_node *node;
 	unsigned int number;
@@ -106,6 +114,7 @@ struct sidecar_cpu {
 	bool returned;
 	u32 last_command;
 	u64 faults_told;
+	struct sidecar_beat beat;
 
 	/* Written by who holds SYNC or STARTING. */
 	u64 conversions;
@@ -154,6 +163,7 @@ struct sidecar_machine {
 extern struct sidecar_machine sidecar;
 extern unsigned int sidecar_timeout_ms;
 extern unsigned int sidecar_poll_us;
+extern unsigned int sidecar_hang_ms;
 extern bool sidecar_online;
 
 #define sidecar_for_each_node(node, i) \
@@ -185,6 +195,7 @@ void sidecar_node_destroy(struct sidecar_node *node);
 u8 sidecar_status(const struct sidecar_cpu *cpu);
 const char *sidecar_status_name(u8 status);
 const char *sidecar_state_name(enum sidecar_state state);
+const char *sidecar_command_name(u32 command);
 bool sidecar_in_command(const struct sidecar_cpu *cpu);
 u8 sidecar_move(struct sidecar_cpu *cpu, enum sidecar_cpu_status old, enum sidecar_cpu_status new);
 void sidecar_set_state(struct sidecar_cpu *cpu, enum sidecar_state state);
@@ -274,6 +285,11 @@ void sidecar_detach(void);
 /* background.c */
 void sidecar_background_start(void);
 void sidecar_background_stop(void);
+
+/* heartbeat.c */
+void sidecar_heartbeat_start(void);
+void sidecar_heartbeat_stop(void);
+u64 sidecar_stuck_ms(const struct sidecar_cpu *cpu);
 
 /* power.c */
 int sidecar_power_register(void);

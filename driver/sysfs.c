@@ -76,6 +76,7 @@ CPU_ATTRIBUTE(arrivals, "%llu", READ_ONCE(cpu->diagnostic->boot.arrivals));
 CPU_ATTRIBUTE(restarts, "%llu", READ_ONCE(cpu->privileged->restart_count));
 CPU_ATTRIBUTE(conversions, "%llu", READ_ONCE(cpu->conversions));
 CPU_ATTRIBUTE(timeouts, "%llu", READ_ONCE(cpu->timeouts));
+CPU_ATTRIBUTE(stuck_ms, "%llu", sidecar_stuck_ms(cpu));
 
 static ssize_t stray_show(struct kobject *kobj, struct kobj_attribute *attr, char *text)
 {
@@ -120,6 +121,7 @@ static struct attribute *cpu_attrs[] = {
 	&cpu_restarts.attr,
 	&cpu_conversions.attr,
 	&cpu_timeouts.attr,
+	&cpu_stuck_ms.attr,
 	&cpu_last_fault.attr,
 	NULL
 };

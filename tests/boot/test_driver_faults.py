@@ -1,5 +1,7 @@
 """CPUs that fault, hang or are killed under a client while Linux runs; all of them can be used afterwards."""
 
+import re
+
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.kernel_log import KernelLog
 from tests.support.linux_client import ctl
@@ -59,6 +61,18 @@ def test_a_command_that_does_not_end(driven: LinuxSession) -> None:
     assert f"CPU 3 (APIC id 0x3, node 0, index 3): did not end a command {end}" in text
     assert "index 3): did not end a command whose file was closed within 300 ms, its status is stop" in text
     assert text.count("index 3): was restarted") == 2
+
+
+def test_a_cpu_without_a_sign_of_life_is_told_as_stuck(driven: LinuxSession) -> None:
+    """By a line in the log and in sysfs, and so is its end; nothing is done to it."""
+    log = KernelLog(driven)
+    assert case(driven, "stuck") == {
+        "idle": "0", "start": 0, "stuck": True, "stop": [1, True, [2]], "well": True,
+    }  # fmt: skip
+    text = log.text
+    assert re.search(r"CPU 2 \(APIC id 0x2, node 0, index 2\): is stuck since \d+ ms in command raise \(0x100\), "
+                     r"status run: stop the command, or restart the CPU", text)
+    assert "index 2): is not stuck any more, after " in text
 
 
 def test_killed_clients_leave_cpus_that_answer(driven: LinuxSession) -> None:

@@ -31,6 +31,7 @@ from sidecar.layout import (
     private_pa,
     shared_pa,
 )
+from sidecar.layout.diagnostics import RECORDER_ENTRIES, Recorder, RecorderEntry, RecorderEvent
 from sidecar.layout.x86 import Icr
 from sidecar.protocol.atomics import AtomicU8, AtomicU32, AtomicU64
 
@@ -165,6 +166,14 @@ class SimulatedCpu:
         self._put("<I", self.command_pa + CommandPage.abi_version, ABI_VERSION)
         self._put("<Q", self.command_pa + CommandPage.abi_hash, abi_hash())
 
+    def record(self, event: RecorderEvent, value: int) -> None:
+        """An entry of the flight recorder."""
+        ring = self.diagnostic_pa + DiagnosticPage.recorder
+        written = self._get("<Q", ring)
+        entry = ring + Recorder.entries + RecorderEntry.SIZE * (written % RECORDER_ENTRIES)
+        self.memory[entry : entry + RecorderEntry.SIZE] = RecorderEntry.build(tsc=0, event=event, value=value)
+        self._put("<Q", ring, written + 1)
+
     def _park(self) -> None:
         self._step(0.0 if self.eager else 0.05)
         with self._wake:
@@ -186,6 +195,7 @@ class SimulatedCpu:
 
     def _execute(self) -> None:
         command = self._get("<I", self.command_pa + CommandPage.command)
+        self.record(RecorderEvent.COMMAND, command)
         sequence = self._get("<Q", self.command_pa + CommandPage.sequence)
         self._put("<I", self.command_pa + CommandPage.command, SidecarCommand.NONE)
         self.memory[self.command_pa + CommandPage.has_error] = 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from sidecar.client.__main__ import main
 from sidecar.client.sidecar import Sidecar
-from sidecar.layout import RaiseKind, SidecarCommand, abi_hash
+from sidecar.layout import CpuStatus, RaiseKind, SidecarCommand, abi_hash
+from sidecar.layout.diagnostics import RecorderEvent
 from sidecar.protocol.commands import raise_request
 from tests.support.guest import Guest
 from tests.support.simulated_cpu import UNKNOWN_COMMAND
@@ -170,6 +172,18 @@ def test_watch(ctl: Call, guest: Guest) -> None:
     timer.start()
     (line,) = ctl("watch", "--interval", "0.4", "--looks", "1")
     assert line.split(" ", 1)[1] == "CPU 1 (APIC id 0x101, node 0, index 1): state idle -> faulted, faults 0 -> 1"
+
+
+def test_watch_tells_a_cpu_that_is_stuck(ctl: Call, guest: Guest) -> None:
+    """And when it moves again: the simulated CPU was not told that its status is RUN."""
+    cpu = guest.sidecar.cpus[1]
+    cpu.record(RecorderEvent.COMMAND, SidecarCommand.RAISE)
+    cpu.status.compare_exchange(CpuStatus.IDLE, CpuStatus.RUN)
+    timer = threading.Timer(1.5, lambda: cpu.status.compare_exchange(CpuStatus.RUN, CpuStatus.IDLE))
+    timer.start()
+    told = ctl("watch", "1", "--interval", "0.2", "--stuck", "0.4", "--looks", "15")
+    lines = [line.split(": ", 1)[1] for line in told if "stuck" in line or "moves" in line]
+    assert [re.sub(r"[0-9.]+ s", "T s", line) for line in lines] == ["stuck since T s in raise", "moves again"]
 
 
 def test_watch_ends_by_interrupt(ctl: Call) -> None:

@@ -28,6 +28,7 @@ SECONDS = 60.0
 SYS = Path("/sys/class/sidecar/sidecar0")
 CPUS = Path("/sys/devices/system/cpu")
 TIMEOUT = Path("/sys/module/sidecar/parameters/timeout_ms")
+HANG = Path("/sys/module/sidecar/parameters/hang_ms")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 Outcome = int | str

@@ -8,11 +8,39 @@ from collections.abc import Callable
 from sidecar.layout import RaiseKind
 from sidecar.layout.ioctl import Ioctl
 
-from .device import Case, Node, Outcome, Results, claimed, counters, give, meanwhile, shown, timeout
+from .device import HANG, SECONDS, Case, Node, Outcome, Results, claimed, counters, give, meanwhile, shown, timeout
 
 COUNTERS = (
     "commands", "errors", "requests", "stray", "faults", "restarts", "arrivals", "timeouts", "conversions",
 )  # fmt: skip
+
+
+def stuck() -> Results:
+    """A started command that gives no sign of life; it moves again when it is told to stop."""
+    HANG.write_text("400")
+    try:
+        node = Node(os.O_NONBLOCK)
+        (page,) = claimed(node, 2)
+        result: Results = {"idle": shown(2, "stuck_ms")}
+        give(page, RaiseKind.WAIT_FOR_STOP)
+        result["start"] = node.ask(Ioctl.START, 2)
+        result["stuck"] = until(lambda: int(shown(2, "stuck_ms")) >= 400)
+        result["stop"] = [node.ask(Ioctl.STOP, 2), node.readable(), node.read()]
+        result["well"] = until(lambda: shown(2, "stuck_ms") == "0")
+        node.close()
+    finally:
+        HANG.write_text("10000")
+    return result
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    """Does it hold before the patience is over?"""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def started() -> Results:
@@ -181,5 +209,6 @@ def say(sentence: str) -> None:
 
 
 CASES: dict[str, Case] = {
-    case.__name__: case for case in (started, faults, late, signalled, contended, neighbours, counted, until_refused)
+    case.__name__: case
+    for case in (started, stuck, faults, late, signalled, contended, neighbours, counted, until_refused)
 }
