@@ -34,6 +34,7 @@ test: setup     ## all tests but the long ones; SIDECAR_BOOT=0 boots nothing, =1
 
 campaign: setup ## the long tests
 	@$(BIN)/pytest tests/campaign --timeout 3600
+	@SIDECAR_KERNEL=backports $(BIN)/pytest tests/boot -k test_driver --timeout 600
 
 model: setup    ## spin searches every state of the protocol's model, and finds the defects that are put back into it
 	@$(SIDECAR) model

@@ -4,7 +4,7 @@ SIDECAR_KERNEL=backports runs all of them on the newer kernel; `make campaign` d
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -14,6 +14,8 @@ from tests.support.booted import RUN_DIRECTORIES
 from tests.support.kernel_log import KernelLog
 from tests.support.shared_linux import SharedLinux
 from tests.support.stock_linux import StockLinux
+
+SHARED = pytest.StashKey[SharedLinux]()
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +29,24 @@ def which() -> Which:
 
 
 @pytest.fixture(scope="session")
-def shared_linux(stock_linux: StockLinux, which: Which) -> Iterator[SharedLinux]:
+def shared_linux(stock_linux: StockLinux, which: Which, pytestconfig: pytest.Config) -> Iterator[SharedLinux]:
     with SharedLinux(stock_linux, which, RUN_DIRECTORIES / "boot" / "shared-linux") as shared:
+        pytestconfig.stash[SHARED] = shared
         yield shared
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Ends the machine after the last test that takes it: those that come later have the host for themselves."""
+    yield
+    shared = item.config.stash.get(SHARED, None)
+    items = item.session.items
+    if shared is not None and not any(takes_it(later) for later in items[items.index(item) + 1 :]):
+        shared.end()
+
+
+def takes_it(item: pytest.Item) -> bool:
+    return "shared_linux" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture

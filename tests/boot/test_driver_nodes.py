@@ -94,7 +94,7 @@ def test_the_response_interrupt_moves_with_the_base_cpu(session: LinuxSession) -
 
 def test_commands_while_the_response_interrupt_moves(session: LinuxSession) -> None:
     """No end of a command is lost, whichever CPU is told of it."""
-    client = session.guest.start(["sidecarctl", "ping", "5", "6", "7", "--count", "1000"])
+    client = session.guest.start(["sidecarctl", "ping", "5", "6", "7", "--count", "500"])
     moves = 0
     while client.running and moves < 20:
         switch(session, 4, moves % 2 == 1)

@@ -38,6 +38,11 @@ class SharedLinux:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends the machine, if there is one."""
+        self._session = None
         self._owned.close()
 
     def driven(self) -> LinuxSession:
@@ -54,8 +59,7 @@ class SharedLinux:
                 prepare(self._session)
                 return self._session
             except (GuestError, MachineDied, WaitedInVain):
-                self._session = None
-                self._owned.close()
+                self.end()
         self._boots += 1
         directory = self._directory / str(self._boots)
         shutil.rmtree(directory, ignore_errors=True)
