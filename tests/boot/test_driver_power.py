@@ -43,10 +43,10 @@ def test_a_reboot_with_commands_running(stock_linux: StockLinux, which: Which, r
     """QEMU ends where the machine would start again; its memory is still there to be looked at."""
     with stock_linux.guest(run_directory, smp=5, which=which) as session:
         session.load_driver(PATIENT)
-        run(session, 1, RaiseKind.WAIT_FOR_STOP)
-        run(session, 2, RaiseKind.SPIN)
         start_case(session, "until_refused", 4)
         wait_until(lambda: "test: CPU 4 runs" in session.console, seconds=SECONDS, what="a client of CPU 4")
+        run(session, 1, RaiseKind.WAIT_FOR_STOP)
+        run(session, 2, RaiseKind.SPIN)
         session.guest.start("reboot -f")
         wait_until(lambda: not session.machine.alive, seconds=SECONDS, what="the reboot")
         assert response(session) == (0, 0)
