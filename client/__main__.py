@@ -7,13 +7,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from sidecar.client.cli import convert, faults, listing, log, ping, recorder, regs, run, watch
+from sidecar.client.cli import convert, faults, listing, log, ping, recorder, regs, run, vm, watch
 from sidecar.client.cli.frame import Parser, Verb
 from sidecar.errors import UserError
 from sidecar.protocol.errors import DriverError, NoSuchCpu
 from sidecar.protocol.machine import DiscoveryError
 
-COMMANDS = (listing, ping, regs, run, convert, log, faults, recorder, watch)
+COMMANDS = (listing, ping, regs, run, convert, log, faults, recorder, watch, vm)
 MISTAKE, FAILED = 2, 1
 INTERRUPTED = 128 + signal.SIGINT
 

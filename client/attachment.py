@@ -12,6 +12,7 @@ from sidecar.protocol.runner import Runner
 
 if TYPE_CHECKING:
     from sidecar.client.ends import Ends
+    from sidecar.client.vmm.backing import VmBacking
 
 
 class Attachment(Protocol):
@@ -58,6 +59,10 @@ class Attachment(Protocol):
 
     def give_back(self, cpu: int, owner: object) -> None:
         """The sidecar has the CPU again afterwards. Raises LinuxRefused, CpuLost."""
+        ...
+
+    def virtual_machine(self) -> VmBacking:
+        """For a new guest: memory, and virtual processors on these CPUs. Raises NoDriver, VmError."""
         ...
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from sidecar.protocol.machine import Discovered
 
 if TYPE_CHECKING:
     from sidecar.client.ends import Ends
+    from sidecar.client.vmm.backing import VmBacking
 
 REMEDY = "load it (modprobe sidecar); if it is loaded, dmesg says what it refused"
 
@@ -74,6 +75,11 @@ class DriverAttachment:
         if numbers.index == 0:
             raise CpuAway(f"{numbers} is the first of its node: Linux keeps it")
         self._linux.set_online(numbers, False)
+
+    def virtual_machine(self) -> VmBacking:
+        from sidecar.client.vmm.device_backing import DeviceVm
+
+        return DeviceVm(self.runner, tsc_khz=self.found.tsc_khz, ends=self.ends)
 
     def close(self) -> None:
         self.runner.close()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.client.errors import LinuxRefused
+from sidecar.client.errors import LinuxRefused, NoDriver
 from sidecar.protocol.driver import PageDriver
 from sidecar.protocol.machine import Discovered
 
 if TYPE_CHECKING:
     from sidecar.client.ends import Ends
+    from sidecar.client.vmm.backing import VmBacking
 
 
 class PagesAttachment:
@@ -50,6 +51,9 @@ class PagesAttachment:
 
     def give_back(self, cpu: int, owner: object) -> None:
         raise LinuxRefused(f"{self._driver.numbers(cpu)} cannot be given back: no Linux runs on this machine")
+
+    def virtual_machine(self) -> VmBacking:
+        raise NoDriver("a virtual machine needs the driver: it pins the guest's memory (modprobe sidecar)")
 
     def close(self) -> None:
         """The driver is the caller's."""

@@ -23,6 +23,7 @@ from sidecar.protocol.machine import Node
 if TYPE_CHECKING:
     from sidecar.client.async_cpu import AsyncCpu
     from sidecar.client.ends import Ends
+    from sidecar.client.vmm.machine import Machine
 
 Backing: TypeAlias = Literal["auto", "driver", "no-module"]
 BACKINGS: tuple[Backing, ...] = ("auto", "driver", "no-module")
@@ -112,6 +113,12 @@ class Sidecar:
         if self._ends is None:
             self._ends = self.attachment.ends()
         return AsyncCpu(self.cpu(name), self._ends)
+
+    def machine(self, *, memory: int) -> Machine:
+        """A virtual machine with `memory` bytes from address 0 on, in whole pages. Raises NoDriver, VmError."""
+        from sidecar.client.vmm.machine import Machine
+
+        return Machine(self.attachment.virtual_machine(), memory=memory)
 
     def describe(self) -> Decoded:
         """Nodes and all CPUs of the machine as plain data."""

@@ -124,6 +124,14 @@ class TypedCpu:
         """Asks the running command to end early; False if nothing runs."""
         return self._runner.stop(self.number, owner=self)
 
+    def abandon(self, *, seconds: float = COMMAND_SECONDS) -> None:
+        """Ends a command whose wait was interrupted, and drops its answer. Raises as Run.wait() does."""
+        self.stop()
+        try:
+            self._runner.wait(self.number, seconds=seconds, owner=self)
+        except NothingRuns:
+            return  # it had ended, or the driver had stopped it already
+
     def restart(self) -> None:
         """INIT and a new arrival, with all state of the virtual processor reset."""
         self._runner.restart(self.number, owner=self)
