@@ -58,7 +58,7 @@ HOSTILE = Scenario(name="hostile", cpus=1, clients=1, hostile=True, early=True)
 BOOT = Scenario(name="boot", cpus=1, clients=1, boot=True)
 HOSTILE_BOOT = Scenario(name="hostile-boot", cpus=1, clients=1, hostile=True, boot=True)
 ALWAYS_ENDS = Scenario(name="always-ends", cpus=1, clients=1, hostile=True, cycles=True, long=True)
-TWO_CLIENTS = Scenario(name="two-clients", cpus=1, clients=2, hostile=True, early=True, long=True)
+TWO_CLIENTS = Scenario(name="two-clients", cpus=1, clients=2, hostile=True, long=True, depth=5_000_000)
 TWO_CPUS = Scenario(name="two-cpus", cpus=2, clients=1, long=True, depth=9_000_000)
 
 SHORT = (ONE_CPU, HOSTILE, BOOT)
