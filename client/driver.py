@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sidecar.client.ends import Ends
     from sidecar.client.vmm.backing import VmBacking
 
+LONGEST_SLICE = 1.0
+"""Seconds of a virtual processor's run."""
+
 REMEDY = "load it (modprobe sidecar); if it is loaded, dmesg says what it refused"
 
 
@@ -79,7 +82,10 @@ class DriverAttachment:
     def virtual_machine(self) -> VmBacking:
         from sidecar.client.vmm.device_backing import DeviceVm
 
-        return DeviceVm(self.runner, tsc_khz=self.found.tsc_khz, ends=self.ends)
+        patience = self._linux.driver_seconds()
+        return DeviceVm(
+            self.runner, tsc_khz=self.found.tsc_khz, slice_seconds=min(LONGEST_SLICE, patience / 4), ends=self.ends
+        )
 
     def close(self) -> None:
         self.runner.close()

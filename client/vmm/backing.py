@@ -38,6 +38,11 @@ class VmBacking(Protocol):
         """Frequency of the CPUs' TSC; 0 if it is not known."""
         ...
 
+    @property
+    def slice_seconds(self) -> float:
+        """The longest time that one run may take: who bounds commands has more patience than that."""
+        ...
+
     def cpu(self, number: int) -> TypedCpu:
         """The CPU that a virtual processor shall run on. Raises NoSuchCpu."""
         ...

@@ -47,9 +47,10 @@ class DeviceVm:
     """A VmBacking. Closing it ends the guest's memory; the runner stays its attachment's."""
 
     def __init__(
-        self, runner: DeviceRunner, *, tsc_khz: int, ends: Callable[[], Ends], call: Call = system_call
+        self, runner: DeviceRunner, *, tsc_khz: int, slice_seconds: float, ends: Callable[[], Ends],
+        call: Call = system_call,
     ) -> None:
-        self.tsc_khz = tsc_khz
+        self.tsc_khz, self.slice_seconds = tsc_khz, slice_seconds
         self._runner, self._ends, self._call = runner, ends, call
         first = next(iter(runner.notices.values())).node
         self._vm = int(self._ask("a guest", first.fileno(), VpIoctl.VM_CREATE, 0))

@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING
 
 from sidecar.client.vmm.answers import Stop
 from sidecar.client.vmm.exits import CancelledExit, Exit, HaltExit, TimeLimitExit
-from sidecar.client.vmm.vp import SLICE_SECONDS, Vp
+from sidecar.client.vmm.vp import Vp
 from sidecar.layout.x86 import Rflags
 
 if TYPE_CHECKING:
     from sidecar.client.vmm.backing import Waiter
     from sidecar.client.vmm.machine import Machine
+
+
+LOOK_SECONDS = 1.0
+"""The longest wait without a look at the clock."""
 
 
 class How(Enum):
@@ -138,12 +142,12 @@ class _Loop:
         for vp in self.machine.vps:
             if vp.cpu.number in self._running or not self.progress.is_ready(vp):
                 continue
-            ready = vp.start(seconds=min(SLICE_SECONDS, left))
+            ready = vp.start(seconds=left)
             if ready is not None:
                 there.append((vp, ready))
             else:
                 self._running[vp.cpu.number] = vp
         if there or (not self._running and self.progress.all_for_good()):
             return there
-        ended = self.waiter.wait(list(self._running), min(left, SLICE_SECONDS))
+        ended = self.waiter.wait(list(self._running), min(left, LOOK_SECONDS))
         return [(vp, vp.finish()) for vp in (self._running.pop(cpu) for cpu in ended)]

@@ -50,6 +50,8 @@ class Take(Protocol):
 class PagesVm:
     """A VmBacking. What it has taken it does not give back: the machine is ended sooner or later."""
 
+    slice_seconds = 1.0
+
     def __init__(self, driver: PageDriver, memory: Store, take: Take, *, tsc_khz: int) -> None:
         self.tsc_khz = tsc_khz
         self._driver, self._memory, self._take = driver, memory, take

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
+from math import inf
 
 from sidecar.client.vmm.backing import VmBacking
 from sidecar.client.vmm.events import Events
@@ -28,9 +29,6 @@ from sidecar.layout.hv_registers import HvRegisterName
 from sidecar.layout.run import RunFlags
 from sidecar.protocol.errors import NothingRuns
 from sidecar.protocol.typed import Run, TypedCpu
-
-SLICE_SECONDS = 1.0
-"""A run is renewed after this time, so that the driver can bound it."""
 
 RUN_SECONDS = 30.0
 """How long a run may take to end when its time is over; then the CPU is restarted."""
@@ -54,7 +52,7 @@ class Vp:
     def __init__(self, backing: VmBacking, cpu: TypedCpu, index: int) -> None:
         self.backing, self.cpu, self.index = backing, cpu, index
         self._page = backing.page(cpu)
-        self._khz = backing.tsc_khz or UNKNOWN_KHZ
+        self._khz, self._slice = backing.tsc_khz or UNKNOWN_KHZ, backing.slice_seconds
         self._run: Run | None = None
         self._bits = 0
         self.exception_exits = 0
@@ -69,7 +67,8 @@ class Vp:
         """Called after notify(), from any thread, by who waits for a halted virtual processor."""
         self.notified = False
         """Set by notify(); who has seen it clears it."""
-        self.forget()
+        self._forget_run()
+        self.refresh()  # sets the virtual processor up, and the registers in the page with it
 
     def __repr__(self) -> str:
         return f"<virtual processor {self.index} on {self.cpu.numbers}>"
@@ -80,7 +79,7 @@ class Vp:
         """Runs the guest until something happens; TimeLimitExit after `seconds`. Raises as TypedCpu.execute() does."""
         end = None if seconds is None else time.monotonic() + seconds
         while True:
-            left = SLICE_SECONDS if end is None else min(SLICE_SECONDS, max(end - time.monotonic(), 0.0))
+            left = self._slice if end is None else min(self._slice, max(end - time.monotonic(), 0.0))
             if (ready := self._prepare(left)) is not None:
                 return ready
             try:
@@ -92,9 +91,9 @@ class Vp:
             if not isinstance(exit, TimeLimitExit) or (end is not None and time.monotonic() >= end):
                 return exit
 
-    def start(self, *, seconds: float = SLICE_SECONDS) -> Exit | None:
-        """Begins a run of at most `seconds`, to be ended by finish(); or an exit that is there already."""
-        if (ready := self._prepare(seconds)) is None:
+    def start(self, *, seconds: float = inf) -> Exit | None:
+        """Begins a run of at most `seconds`, or slice_seconds, for finish() to end; or an exit that is there."""
+        if (ready := self._prepare(min(seconds, self._slice))) is None:
             self._run = self.cpu.start(SidecarCommand.RUN_VP)
         return ready
 
@@ -235,12 +234,8 @@ class Vp:
         """Reads rip, rsp, rflags, cr0, cr3, cr4 and efer, which after a run are there by themselves."""
         self._remember(self.cpu.get_registers(list(_SHADOWED)))
 
-    def forget(self) -> None:
-        """As after the reset: the command page has no input of an earlier user."""
-        start, end = int(CommandPage.cpu_context), int(CommandPage.cpu_context) + CommandPage.cpu_context.SIZE
-        self._page[start:end] = bytes(end - start)
-        self._page[FX_STATE : FX_STATE + 2] = (0x40).to_bytes(2, "little")
-        self._page[FX_STATE + 24 : FX_STATE + 28] = (0x1F80).to_bytes(4, "little")
+    def _forget_run(self) -> None:
+        """The command page has no inputs of a run of somebody else's."""
         start, end = int(CommandPage.run), int(CommandPage.run) + CommandPage.run.SIZE
         self._page[start:end] = bytes(end - start)
 
@@ -279,7 +274,7 @@ class Vp:
 
     def restore(self, snapshot: VpSnapshot) -> None:
         """Makes this virtual processor the one that was saved, on this CPU or another. Raises as set() does."""
-        self.forget()
+        self._forget_run()
         self.set({entry.number: snapshot.registers[entry.name] for entry in WRITABLE})
         self._page[FX_STATE : FX_STATE + FX_BYTES] = snapshot.fx_state
         self._bits = snapshot.bits

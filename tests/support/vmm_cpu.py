@@ -87,7 +87,8 @@ class ScriptedCpu:
         if command == SidecarCommand.TRANSLATE_GVA:
             page = TranslateGvaRequest.parse(data).gvn
             self.translated.append(page << 12)
-            return TranslateGvaResponse.build(status=0, result_code=0, cache_type=6, event_info=[0] * 4, gpa_page=page)
+            nothing = {one.name: _nothing(one) for one in TranslateGvaResponse.fields if "reserved" not in one.name}
+            return TranslateGvaResponse.build(**nothing | {"gpa_page": page})
         assert command == SidecarCommand.RUN_VP
         self._run()
         return b""
@@ -136,6 +137,7 @@ class ScriptedBacking:
     """A VmBacking over scripted CPUs."""
 
     tsc_khz = 1_000_000
+    slice_seconds = 1.0
 
     def __init__(self, cpus: Iterable[ScriptedCpu]) -> None:
         self.cpus = {cpu.number: cpu for cpu in cpus}

@@ -7,35 +7,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import keystone
 import pytest
 import unicorn as untyped_unicorn
 from unicorn import x86_const
 
-from sidecar.client.vmm.answers import Answer, Fault, Stop
-from sidecar.client.vmm.errors import Undecodable
-from sidecar.client.vmm.exits import MemoryExit
-from sidecar.client.vmm.memory import ALL, ROM, GuestMemory, Region
+from sidecar.client.vmm.memory import ALL, GuestMemory, Region
 from sidecar.client.vmm.mmio.arithmetic import STATUS, Flag
 from sidecar.client.vmm.mmio.decoder import Mode
 from sidecar.client.vmm.mmio.emulator import emulate
 from sidecar.client.vmm.ranges import Ranges
-from sidecar.client.vmm.registers import Segment
-from sidecar.layout.hv import HvX64SegmentAttribute
-from sidecar.layout.hv_messages import HvExecutionState
 from tests.support.vmm_guest import FakeGuest, MemoryDevice
+from tests.support.vmm_instructions import CODE, DEVICE, NAMES, PAGES, RAM, assembled, memory_exit
 
 unicorn: Any = untyped_unicorn
 
-CODE, RAM, DEVICE, PAGES = 0x1000, 0x4000, 0x8000, 0x2000
 SEEDS = 6
-NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 NUMBERS = [getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in NAMES]
 VECTORS = [getattr(x86_const, f"UC_X86_REG_XMM{n}") for n in range(16)]
-MODES = {
-    Mode.BITS_64: (keystone.KS_MODE_64, unicorn.UC_MODE_64),
-    Mode.BITS_32: (keystone.KS_MODE_32, unicorn.UC_MODE_32),
-}
+MODES = {Mode.BITS_64: unicorn.UC_MODE_64, Mode.BITS_32: unicorn.UC_MODE_32}
 EVERY = int(STATUS)
 BUT_AF = EVERY & ~Flag.AF
 BUT_OF = BUT_AF & ~Flag.OF
@@ -142,26 +131,11 @@ def every_case() -> list[Case]:
     return [*two_operands(), *moves(), *vectors(), *strings(), *in_32_bits()]
 
 
-KNOWN = {"movsd": "a5"} | {
-    f"rep {name}d": f"f3{code}" for name, code in
-    (("movs", "a5"), ("stos", "ab"), ("lods", "ad"), ("scas", "af"), ("cmps", "a7"))
-}  # fmt: skip
-"""What the assembler takes for something else."""
-
-
-def assembled(text: str, mode: Mode) -> bytes:
-    if text in KNOWN:
-        return bytes.fromhex(KNOWN[text])
-    code, count = keystone.Ks(keystone.KS_ARCH_X86, MODES[mode][0]).asm(text, CODE, as_bytes=True)
-    assert count in (1, 2), text
-    return bytes(code)
-
-
 class Judge:
     """Unicorn with three pieces of memory: code, RAM, and the device's place."""
 
     def __init__(self, mode: Mode) -> None:
-        self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, MODES[mode][1])
+        self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, MODES[mode])
         self._uc.mem_map(CODE, 0x1000)
         self._uc.mem_map(RAM, PAGES)
         self._uc.mem_map(DEVICE, PAGES)
@@ -212,13 +186,6 @@ def start_state(case: Case, chance: random.Random) -> FakeGuest:
     return guest
 
 
-def memory_exit(code: bytes, mode: Mode, gpa: int = DEVICE + 0x800, rip: int = CODE) -> MemoryExit:
-    long, default = HvX64SegmentAttribute.LONG, HvX64SegmentAttribute.DEFAULT
-    attributes = {Mode.BITS_64: long, Mode.BITS_32: default, Mode.BITS_16: 0}[mode]
-    state = HvExecutionState.EFER_LMA if mode is Mode.BITS_64 else 0
-    return MemoryExit(rip, 2, Segment(0, 0xFFFFFFFF, 8, attributes), 0, 0, state, 0, gpa, None, False, code)
-
-
 def emulated(code: bytes, mode: Mode, guest: FakeGuest, ram: bytes, device: MemoryDevice) -> bytes:
     """What RAM holds afterwards."""
     memory, devices = GuestMemory(), Ranges[Any]("address")
@@ -248,148 +215,3 @@ def test_as_a_cpu_does_it(case: Case) -> None:
         assert device.data == expected_device
         assert (guest.advanced, guest.raised) == (len(code), None)
         assert all(size in (1, 2, 4, 8) for _, _, size, _ in device.seen)
-
-
-# --- what no CPU without devices shows --------------------------------------------------------------------------------
-
-R = {name: number for number, name in enumerate(NAMES)}
-
-
-def parts(ram: bytes = bytes(PAGES)) -> tuple[FakeGuest, GuestMemory, Ranges[Any], MemoryDevice]:
-    guest, memory, devices, device = FakeGuest(), GuestMemory(), Ranges[Any]("address"), MemoryDevice(bytes(PAGES))
-    memory.add(Region(RAM, memoryview(bytearray(ram)), ALL))
-    devices.add(range(DEVICE, DEVICE + PAGES), device)
-    guest.general_registers[R["rdi"]], guest.general_registers[R["rsi"]] = DEVICE, RAM
-    return guest, memory, devices, device
-
-
-def test_each_access_is_seen_once_with_its_width() -> None:
-    for width, size in (("byte", 1), ("word", 2), ("dword", 4), ("qword", 8)):
-        guest, memory, devices, device = parts()
-        code = assembled(f"add {width} ptr [rdi + 8], 3", Mode.BITS_64)
-        emulate(guest, memory_exit(code, Mode.BITS_64), devices, memory)
-        assert device.seen == [(False, 8, size, 0), (True, 8, size, 3)]
-
-
-def test_an_address_that_nobody_claims() -> None:
-    guest, memory, devices, _ = parts()
-    guest.general_registers[R["rdi"]] = 0x20000
-    emulate(guest, memory_exit(assembled("mov ecx, [rdi]", Mode.BITS_64), Mode.BITS_64, gpa=0x20000), devices, memory)
-    assert guest.general_registers[R["rcx"]] == 0xFFFFFFFF
-    assert devices.unclaimed == {0x20000: 1}
-
-
-def test_a_page_fault_of_the_second_operand_comes_before_the_first_is_touched() -> None:
-    guest, memory, devices, device = parts()
-    guest.faults = {RAM: 4}
-    assert emulate(guest, memory_exit(b"\xa4", Mode.BITS_64), devices, memory) is None
-    assert (guest.raised, guest.advanced, device.seen) == ((14, 4, RAM), 0, [])
-
-
-def test_a_fault_in_the_middle_of_a_repetition_leaves_the_guest_there() -> None:
-    guest, memory, devices, device = parts(b"abcdefgh" * (PAGES // 8))
-    guest.general_registers[R["rcx"]] = 10
-    guest.general_registers[R["rsi"]] = RAM + 0xFFC
-    guest.faults = {RAM + 0x1000: 0}
-    emulate(guest, memory_exit(b"\xf3\xa4", Mode.BITS_64), devices, memory)
-    assert device.data[:4] == b"efgh"
-    assert (guest.raised, guest.advanced) == ((14, 0, RAM + 0x1000), 0)
-    assert [guest.general_registers[R[name]] for name in ("rcx", "rsi", "rdi")] == [6, RAM + 0x1000, DEVICE + 4]
-
-
-def test_a_long_repetition_is_done_in_parts() -> None:
-    guest, memory, devices, device = parts()
-    guest.general_registers[R["rcx"]], guest.general_registers[R["rax"]] = 1500, 0x77
-    code = b"\xf3\xaa"
-    emulate(guest, memory_exit(code, Mode.BITS_64), devices, memory)
-    assert (guest.advanced, guest.general_registers[R["rcx"]]) == (0, 1500 - 1024)
-    emulate(guest, memory_exit(code, Mode.BITS_64), devices, memory)
-    assert (guest.advanced, guest.general_registers[R["rcx"]]) == (2, 0)
-    assert bytes(device.data) == b"\x77" * 1500 + bytes(PAGES - 1500)
-
-
-def test_an_access_across_ram_and_device() -> None:
-    guest, memory, devices, device = parts()
-    guest.general_registers[R["rdi"]] = RAM + PAGES - 3
-    devices = Ranges[Any]("address")
-    devices.add(range(RAM + PAGES, RAM + 2 * PAGES), device)
-    guest.general_registers[R["rcx"]] = 0x1122334455667788
-    code = assembled("mov [rdi], rcx", Mode.BITS_64)
-    emulate(guest, memory_exit(code, Mode.BITS_64, gpa=RAM + PAGES), devices, memory)
-    assert memory.read(RAM + PAGES - 3, 3) == bytes.fromhex("887766")
-    assert device.data[:5] == bytes.fromhex("5544332211")
-
-
-def test_memory_that_the_guest_may_only_read_is_a_device_for_its_writes() -> None:
-    guest, _, devices, _ = parts()
-    memory = GuestMemory()
-    memory.add(Region(RAM, memoryview(bytearray(b"\5" * PAGES)), ROM))
-    guest.general_registers[R["rdi"]] = RAM
-    emulate(guest, memory_exit(assembled("inc byte ptr [rdi]", Mode.BITS_64), Mode.BITS_64, gpa=RAM), devices, memory)
-    assert memory.read(RAM, 1) == b"\5"
-    assert devices.unclaimed == {RAM: 1}
-
-
-class Stubborn:
-    """A device that answers with something else than values."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-
-    def read(self, offset: int, size: int) -> Answer:
-        return self.answer
-
-    def write(self, offset: int, size: int, value: int) -> Answer:
-        return self.answer
-
-
-@pytest.mark.parametrize(
-    ("text", "answer", "advanced", "raised"),
-    [
-        ("mov ecx, [rdi]", Stop(7, "enough"), 0, None),
-        ("mov [rdi], ecx", Stop(7, "enough"), 2, None),
-        ("mov ecx, [rdi]", Fault(13, 0), 0, (13, 0, None)),
-        ("mov [rdi], ecx", Fault(13, 0), 0, (13, 0, None)),
-    ],
-)
-def test_answers_of_a_device(text: str, answer: Stop | Fault, advanced: int, raised: object) -> None:
-    guest, memory, _, _ = parts()
-    devices = Ranges[Any]("address")
-    devices.add(range(DEVICE, DEVICE + PAGES), Stubborn(answer))
-    exit = memory_exit(assembled(text, Mode.BITS_64), Mode.BITS_64, gpa=DEVICE)
-    assert emulate(guest, exit, devices, memory) == (answer if isinstance(answer, Stop) else None)
-    assert (guest.advanced, guest.raised) == (advanced, raised)
-
-
-def test_code_that_the_exit_did_not_bring_is_fetched() -> None:
-    guest, memory, devices, device = parts(assembled("mov [rdi], ecx", Mode.BITS_64).ljust(PAGES, b"\x90"))
-    guest.general_registers[R["rcx"]] = 5
-    emulate(guest, memory_exit(b"", Mode.BITS_64, gpa=DEVICE, rip=RAM), devices, memory)
-    assert device.seen == [(True, 0, 4, 5)]
-
-
-def test_16_bit_code_with_segments() -> None:
-    guest, memory, devices, device = parts()
-    guest.bases = {"ds": DEVICE - 0x100, "es": DEVICE}
-    guest.general_registers[R["rbx"]], guest.general_registers[R["rcx"]] = 0xFFFF_0104, 0xABCD1234
-    emulate(guest, memory_exit(bytes.fromhex("890f"), Mode.BITS_16, gpa=DEVICE + 4), devices, memory)
-    guest.general_registers[R["rdi"]] = 0xFFFF0008
-    emulate(guest, memory_exit(bytes.fromhex("66ab"), Mode.BITS_16, gpa=DEVICE + 8), devices, memory)
-    assert device.seen == [(True, 4, 2, 0x1234), (True, 8, 4, 0)]
-    assert guest.general_registers[R["rdi"]] == 0xFFFF000C
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("0f0b", "'ud2' at 0x1000 is not emulated"),
-        ("c5fe6f07", "has the operand ymm0, which is not emulated"),
-        ("ffff", "no instruction"),
-        ("8e07", "has the operand es"),
-    ],
-)
-def test_what_is_not_emulated_is_named(code: str, words: str) -> None:
-    guest, memory, devices, _ = parts()
-    with pytest.raises(Undecodable, match=words):
-        emulate(guest, memory_exit(bytes.fromhex(code).ljust(15, b"\xff"), Mode.BITS_64), devices, memory)
-    assert (guest.advanced, guest.raised) == (0, None)
