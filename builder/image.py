@@ -53,6 +53,7 @@ from sidecar.kernel import (
     remove,
     scrub,
     svm,
+    svm_cr8,
     svm_events,
     svm_exits,
     svm_instruction,
@@ -104,7 +105,7 @@ from sidecar.shim import (
 KERNEL: tuple[ModuleType, ...] = (
     entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers, provoke,
     gaps, remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages, svm_exits,
-    svm_instruction, svm_msr, cpuid_policy, vmcb_check, interrupts, faults, log, common_apic, text, serial,
+    svm_instruction, svm_msr, svm_cr8, cpuid_policy, vmcb_check, interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x98df9e22943e62d7ULL
+#define SIDECAR_ABI_HASH 0x8404326abe8a7e86ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -390,6 +390,7 @@ enum sidecar_hv_register_name {
 /* Vmcb.exit_code, and exit_code of the run's answer on AMD. Ref: APM vol. 2, appendix C. */
 #define SIDECAR_SVM_EXIT_CR0_READ 0
 #define SIDECAR_SVM_EXIT_CR0_WRITE 0x10
+#define SIDECAR_SVM_EXIT_CR8_WRITE 0x18
 #define SIDECAR_SVM_EXIT_DR0_READ 0x20
 #define SIDECAR_SVM_EXIT_DR0_WRITE 0x30
 /* The first of 32: exception vector n is 0x40 + n. */

@@ -67,21 +67,29 @@ def svm_deliver() -> str:
             mov     qword ptr [rip + vp_globals + VpGlobals.vp.pending_event], 0
     .window:
             and     dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], ~(Intercept1.VINTR | Intercept1.IRET)
+            and     dword ptr [rip + vp_vmcb + Vmcb.intercept_cr], ~INTERCEPT_CR8_WRITE
             mov     rcx, qword ptr [rip + vp_vmcb + Vmcb.v_intr]
             and     ecx, {KEPT_V_INTR:#x}
             mov     eax, dword ptr [rip + vp_globals + VpGlobals.vp.deliverability]
-            mov     edx, eax
-            and     edx, HvDeliverability.INTERRUPT_PRIORITY
+            xor     edx, edx
+            xchg    edx, dword ptr [rip + vp_globals + VpGlobals.vp.window_held]
+            test    edx, edx
+            jne     .no_window
             test    byte ptr [rip + vp_globals + VpGlobals.vp.pending_event], HvPendingEvent.PENDING
-            jne     .any_priority
+            jne     .open
             test    eax, HvDeliverability.INTERRUPT
             je      .no_window
-            shl     edx, V_INTR_PRIO_SHIFT - 2
-            jne     .open
-    .any_priority:
-            mov     edx, VIntr.V_IGN_TPR
-    .open:  or      ecx, edx
-            or      ecx, VIntr.V_IRQ
+            or      dword ptr [rip + vp_vmcb + Vmcb.intercept_cr], INTERCEPT_CR8_WRITE
+            mov     edx, eax
+            shr     edx, 2
+            and     edx, HvDeliverability.INTERRUPT_PRIORITY >> 2
+            je      .open
+            mov     esi, ecx
+            and     esi, VIntr.V_TPR
+            cmp     edx, esi
+            jbe     .no_window                      # CR8 keeps it away
+    .open:  or      dword ptr [rip + vp_vmcb + Vmcb.intercept_cr], INTERCEPT_CR8_WRITE
+            or      ecx, VIntr.V_IRQ | VIntr.V_IGN_TPR
             or      dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], Intercept1.VINTR
     .no_window:
             mov     qword ptr [rip + vp_vmcb + Vmcb.v_intr], rcx

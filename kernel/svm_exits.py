@@ -18,6 +18,7 @@ _INVALID_OPCODE = (
 )
 HANDLERS: dict[int, str] = {
     **{SvmExit.EXCEPTION_0 + vector: "exit_exception" for vector in range(32)},
+    SvmExit.CR8_WRITE: "exit_cr8",
     SvmExit.VINTR: "exit_vintr",
     SvmExit.RDPMC: "exit_general_protection",
     SvmExit.CPUID: "exit_cpuid",

@@ -78,7 +78,7 @@ VpState = Layout(
         "mxcsr_mask" / Int32ul * "valid bits of MXCSR",
         "soft_injected" / Int32ul * "type of the software interruption that the last entry delivered, or 0",
         "advance" / Int32ul * "bytes to add to RIP before the first entry of this run",
-        "reserved_154" / Int32ul * "zero",
+        "window_held" / Int32ul * "1: the next entry is made without an interrupt window, for one instruction",
         "missing_bits" / Array(3, Int64ul) * "bits this processor refuses, by VmcbLimit; [0] is 0: not asked yet",
         "reserved_170" / Bytes(0x10) * "zero",
     ),

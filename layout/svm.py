@@ -250,8 +250,8 @@ class VIntr(IntFlag):
     V_INTR_VECTOR = 0xFF << 32
 
 
-V_INTR_PRIO_SHIFT = 16
-V_INTR_VECTOR_SHIFT = 32
+INTERCEPT_CR8_WRITE = 1 << 24
+"""In Vmcb.intercept_cr."""
 
 
 class VmcbEvent(IntFlag):
@@ -302,6 +302,7 @@ class SvmExit(IntEnum):
 
     CR0_READ = 0x00
     CR0_WRITE = 0x10
+    CR8_WRITE = 0x18
     DR0_READ = 0x20
     DR0_WRITE = 0x30
     EXCEPTION_0 = 0x40
