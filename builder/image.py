@@ -41,7 +41,7 @@ from sidecar.kernel import (
     entry,
     fan_out,
     faults,
-    gaps,
+    gaps, guest_memory, guest_walk,
     image_map,
     interrupts,
     log,
@@ -50,6 +50,7 @@ from sidecar.kernel import (
     park,
     provoke,
     registers,
+    registers_vp,
     remove,
     scrub,
     svm,
@@ -62,6 +63,7 @@ from sidecar.kernel import (
     svm_run,
     svm_state,
     trampoline,
+    translate,
     vmcb_check,
     vp,
     vp_context,
@@ -103,9 +105,10 @@ from sidecar.shim import (
 )
 
 KERNEL: tuple[ModuleType, ...] = (
-    entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers, provoke,
-    gaps, remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages, svm_exits,
-    svm_instruction, svm_msr, svm_cr8, cpuid_policy, vmcb_check, interrupts, faults, log, common_apic, text, serial,
+    entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
+    registers_vp, provoke, gaps, remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages,
+    svm_exits, svm_instruction, svm_msr, svm_cr8, cpuid_policy, vmcb_check, guest_memory, guest_walk, translate,
+    interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 

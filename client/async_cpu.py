@@ -17,6 +17,7 @@ from sidecar.protocol import requests
 from sidecar.protocol.errors import CommandTimeout, DriverError
 from sidecar.protocol.requests import Dialogue, Register, T
 from sidecar.protocol.runner import COMMAND_SECONDS
+from sidecar.protocol.translation import Translation
 from sidecar.protocol.typed import Run
 
 
@@ -42,6 +43,10 @@ class AsyncCpu:
     async def set_registers(self, values: Mapping[Register, int], *, seconds: float = COMMAND_SECONDS) -> None:
         """As Cpu.set_registers()."""
         await self._hold(requests.set_registers(values), seconds)
+
+    async def translate(self, linear: int, flags: int = 0, *, seconds: float = COMMAND_SECONDS) -> Translation:
+        """As Cpu.translate()."""
+        return await self._hold(requests.translate(linear, flags), seconds)
 
     async def raise_fault(self, kind: int, argument: int = 0, *, seconds: float = COMMAND_SECONDS) -> None:
         """As Cpu.raise_fault()."""

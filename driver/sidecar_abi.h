@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x8404326abe8a7e86ULL
+#define SIDECAR_ABI_HASH 0xa237cbf8f1c1c512ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -96,6 +96,7 @@ enum sidecar_raise_kind {
 enum sidecar_hv_status {
 	SIDECAR_HV_STATUS_SUCCESS = 0,
 	SIDECAR_HV_STATUS_INVALID_PARAMETER = 5,
+	SIDECAR_HV_STATUS_INVALID_VP_STATE = 0x15,
 	SIDECAR_HV_STATUS_INVALID_REGISTER_VALUE = 0x50,
 };
 
@@ -1145,8 +1146,10 @@ struct sidecar_translate_gva_request {
 struct sidecar_translate_gva_response {
 	/* 0x0: HvStatus */
 	__u16 status;
-	/* 0x2: zero */
-	__u8 reserved_2[14];
+	/* 0x2: level of the guest's page table at which the walk ended; 0: at the page itself */
+	__u16 level;
+	/* 0x4: zero */
+	__u8 reserved_4[12];
 	/* 0x10: HvTranslateResult */
 	__u32 result_code;
 	/* 0x14: HvCacheType */
@@ -1157,7 +1160,10 @@ struct sidecar_translate_gva_response {
 	__u64 reserved_18;
 	/* 0x20: HvPendingEvent that an access would have raised, 0 if none */
 	__u64 event_info[4];
-	/* 0x40: number of the guest-physical page */
+	/*
+	 * 0x40: number of the guest-physical page; of the table that cannot be used, if level is
+	 * not 0
+	 */
 	__u64 gpa_page;
 	/* 0x48: zero */
 	__u64 reserved_48;

@@ -101,7 +101,7 @@ def execute() -> str:
             .section .data.rel.ro
             .align  8
     commands:                                       # by SidecarCommand
-            .quad   0, run_vp, get_vp_registers, set_vp_registers, no_virtual_processor
+            .quad   0, run_vp, get_vp_registers, set_vp_registers, translate_gva
             .section .rodata
     text_unknown_command:
             .asciz  "command %x is not known; expected 0 to 4 or 0x100"
@@ -133,25 +133,6 @@ def finish() -> str:
     """
 
 
-def no_virtual_processor() -> str:
-    """Answer of TRANSLATE_GVA, which this kernel does not know yet.
-
-    In: eax command. Clobbers: as command_error. Interrupts: off. Stack: 16 bytes and those of command_error.
-    """
-    return """
-    no_virtual_processor:
-            push    rax
-            mov     rdx, rsp
-            lea     rsi, [rip + text_no_virtual_processor]
-            call    command_error
-            pop     rax
-            ret
-            .section .rodata
-    text_no_virtual_processor:
-            .asciz  "command %u: this kernel translates no guest addresses"
-    """
-
-
 def command_error() -> str:
     """Put a sentence into the command page.
 
@@ -169,4 +150,4 @@ def command_error() -> str:
     """
 
 
-ROUTINES = (park, execute, finish, no_virtual_processor, command_error)
+ROUTINES = (park, execute, finish, command_error)

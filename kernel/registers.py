@@ -1,11 +1,13 @@
-"""GET_VP_REGISTERS and SET_VP_REGISTERS: the registers that exist without a guest, as state of the virtual processor.
+"""GET_VP_REGISTERS and SET_VP_REGISTERS: state of the virtual processor, with a guest or without.
 
-SET never touches the physical CPU's debug registers or MTRRs. The client may change the page while the command runs:
-every value is copied once, then checked, then used.
+Without a virtual processor there are its debug registers and MTRRs, kept in the globals page; with one, all of
+layout/register_table.py. SET never touches the physical CPU's registers. The client may change the page while the
+command runs: every value is copied once, then checked, then used.
 
 Ref: TLFS, "Virtual Processor Registers"; OpenHCL `sidecar_defs::GetSetVpRegisterRequest`.
 """
 
+from sidecar.kernel.registers_vp import NEEDS_VP
 from sidecar.layout.command import VP_REGISTERS
 
 
@@ -30,30 +32,31 @@ def reset_vp() -> str:
             .quad   {quads([register.reset for register in VP_REGISTERS])}
     vp_register_writable:
             .quad   {quads([register.writable for register in VP_REGISTERS])}
-    vp_register_names:
-            .long   {quads([register.number for register in VP_REGISTERS])}
     """
 
 
 def get_vp_registers() -> str:
     """Both commands: r13d tells them apart. The first bad register ends the command; those before it are done.
 
-    In: eax command. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 64 bytes and command_error's.
+    In: eax command. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 80 bytes and those of its
+    callees.
     """
-    return """
+    return f"""
     get_vp_registers:
     set_vp_registers:
             push    rbx
             push    rbp
+            push    r12
             push    r13
             push    r14
-            sub     rsp, 24                         # arguments of a sentence
+            sub     rsp, 32                         # arguments of a sentence
             mov     r13d, eax                       # the command
             mov     qword ptr [rsp], rax
             lea     rbp, [rip + command_page + CommandPage.request_data]
             mov     word ptr [rbp + GetSetVpRegisterRequest.status], HvStatus.SUCCESS
             movzx   ebx, word ptr [rbp + GetSetVpRegisterRequest.count]
             mov     qword ptr [rsp + 8], rbx
+            mov     ecx, HvStatus.INVALID_PARAMETER
             lea     rsi, [rip + text_register_count]
             lea     eax, [rbx - 1]
             cmp     eax, MAX_REGISTERS
@@ -63,61 +66,51 @@ def get_vp_registers() -> str:
             lea     rsi, [rip + text_register_vtl]
             test    eax, eax
             jne     .bad
+            call    prepare_vp
+            mov     r12, rsi                        # why there is no virtual processor, 0 if there is one
             lea     r14, [rbp + GetSetVpRegisterRequest.SIZE]
     .next:  mov     edx, dword ptr [r14 + HvRegisterAssoc.name]
             mov     qword ptr [rsp + 8], rdx
-            lea     rsi, [rip + vp_register_names]
-            xor     ecx, ecx
-    .find:  cmp     dword ptr [rsi + rcx*4], edx
-            je      .found
-            inc     ecx
-            cmp     ecx, VP_REGISTER_COUNT
-            jb      .find
-            lea     rsi, [rip + text_register_unknown]
-    .bad:   mov     word ptr [rbp + GetSetVpRegisterRequest.status], HvStatus.INVALID_PARAMETER
-            mov     rdx, rsp
-            call    command_error
-            jmp     .done
-    .found: lea     rdi, [rip + vp_globals + VpGlobals.registers]
-            cmp     r13d, SidecarCommand.SET_VP_REGISTERS
+            call    find_register
+            test    rsi, rsi
+            je      .unknown
+            test    byte ptr [rsi + 3], {NEEDS_VP}
+            je      .known
+            test    r12, r12
+            jne     .no_vp
+    .known: cmp     r13d, SidecarCommand.SET_VP_REGISTERS
             je      .set
-            mov     rax, qword ptr [rdi + rcx*8]
+            call    read_register
             mov     qword ptr [r14 + HvRegisterAssoc.value], rax
-            mov     qword ptr [r14 + HvRegisterAssoc.value_high], 0
+            mov     qword ptr [r14 + HvRegisterAssoc.value_high], rdx
     .stored:
             add     r14, HvRegisterAssoc.SIZE
             dec     ebx
             jne     .next
-    .done:  add     rsp, 24
+    .done:  add     rsp, 32
             pop     r14
             pop     r13
+            pop     r12
             pop     rbp
             pop     rbx
             ret
-    .set:   lea     rsi, [rip + vp_register_writable]
-            cmp     qword ptr [rsi + rcx*8], 0
-            lea     rsi, [rip + text_register_read_only]
-            je      .bad_value
+    .set:   mov     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 1
             mov     rax, qword ptr [r14 + HvRegisterAssoc.value]
             mov     rdx, qword ptr [r14 + HvRegisterAssoc.value_high]
-            mov     qword ptr [rsp + 16], rdx
-            lea     rsi, [rip + text_register_high]
-            test    rdx, rdx
-            jne     .bad_value
-            lea     rsi, [rip + vp_register_writable]
-            mov     rdx, qword ptr [rsi + rcx*8]
-            not     rdx
-            and     rdx, rax                        # bits that may not be given
-            mov     qword ptr [rsp + 16], rdx
-            lea     rsi, [rip + text_register_bits]
-            test    rdx, rdx
-            jne     .bad_value
-            lea     rsi, [rip + vp_register_reset]
-            or      rax, qword ptr [rsi + rcx*8]        # bits that reset to 1 are hard-wired
-            mov     qword ptr [rdi + rcx*8], rax
-            jmp     .stored
-    .bad_value:
-            mov     word ptr [rbp + GetSetVpRegisterRequest.status], HvStatus.INVALID_REGISTER_VALUE
+            call    write_register
+            test    rsi, rsi
+            je      .stored
+            mov     qword ptr [rsp + 16], r8
+            mov     qword ptr [rsp + 24], r9
+            mov     ecx, HvStatus.INVALID_REGISTER_VALUE
+            jmp     .bad
+    .no_vp: mov     rsi, r12
+            mov     ecx, HvStatus.INVALID_VP_STATE
+            jmp     .bad
+    .unknown:
+            lea     rsi, [rip + text_register_unknown]
+            mov     ecx, HvStatus.INVALID_PARAMETER
+    .bad:   mov     word ptr [rbp + GetSetVpRegisterRequest.status], cx
             mov     rdx, rsp
             call    command_error
             jmp     .done
@@ -128,12 +121,6 @@ def get_vp_registers() -> str:
             .asciz  "command %u: target_vtl %u, expected 0"
     text_register_unknown:
             .asciz  "command %u: register %x is not known"
-    text_register_high:
-            .asciz  "command %u: register %x has 64 bits, its high half must be 0 and is %x"
-    text_register_bits:
-            .asciz  "command %u: register %x: bits %x must be 0"
-    text_register_read_only:
-            .asciz  "command %u: register %x is read-only"
     """
 
 

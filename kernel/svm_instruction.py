@@ -27,7 +27,7 @@ def memory_instruction() -> str:
     """The instruction of a nested page fault into VpState.instruction: from the processor, or read from the guest.
 
     In: the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
-    Stack: 8 bytes and those of its callees.
+    Stack: 192 bytes and those of its callees.
     """
     return """
     memory_instruction:
@@ -44,16 +44,4 @@ def memory_instruction() -> str:
     """
 
 
-def fetch_instruction() -> str:
-    """Read up to 15 bytes at the guest's CS:RIP into VpState.instruction; instruction_count says how many.
-
-    In: the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: none.
-    """
-    return """
-    fetch_instruction:
-            mov     dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count], 0
-            ret
-    """
-
-
-ROUTINES = (instruction_length, memory_instruction, fetch_instruction)
+ROUTINES = (instruction_length, memory_instruction)

@@ -22,6 +22,7 @@ from sidecar.layout import (
     command,
     control,
     diagnostics,
+    guest_walk,
     hv,
     hv_messages,
     hv_registers,
@@ -79,7 +80,7 @@ def _names() -> dict[str, object]:
     names: dict[str, object] = {"ABI_HASH": abi_hash()}
     for module in (
         abi, params, control, command, run, hv, hv_messages, hv_registers, svm, vmcb_rules, diagnostics, boot,
-        linux_boot, acpi, private, address_map, x86,
+        linux_boot, acpi, private, guest_walk, address_map, x86,
     ):
         for name, value in vars(module).items():
             if isinstance(value, Layout | EnumMeta) or (isinstance(value, int) and name.isupper()):

@@ -163,6 +163,7 @@ class HvStatus(IntEnum):
 
     SUCCESS = 0
     INVALID_PARAMETER = 5
+    INVALID_VP_STATE = 0x15
     INVALID_REGISTER_VALUE = 0x50
 
 

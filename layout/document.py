@@ -19,6 +19,7 @@ from enum import IntEnum, IntFlag
 from sidecar.layout import abi, address_map, control
 from sidecar.layout.command import VP_REGISTERS
 from sidecar.layout.enum_text import class_doc, member_docs
+from sidecar.layout.register_table import REGISTERS, RegisterRule
 from sidecar.layout.registry import CONSTANTS, ENUMS, EXTERNAL, PRIVATE, SHARED, abi_hash
 from sidecar.layout.schema import PAGE_SIZE, Layout
 
@@ -154,6 +155,17 @@ def _registers() -> Iterator[str]:
         (f"{register.number:#x}", f"`{register.name}`", f"{register.reset:#x}", f"{register.writable:#x}")
         for register in VP_REGISTERS
     ))
+    yield from (
+        "", "With a virtual processor there are these too. Registers of 128 bits show both halves; bits that are",
+        "always set read as 1 whatever SET gave.", "",
+    )
+    yield from table(("number:", "name", "writable bits:", "always set:", "rule"), (
+        (f"{row.number:#x}", f"`{row.name}`", f"{row.writable:#x}", f"{row.fixed:#x}", f"`{row.rule.name}`")
+        for row in REGISTERS if row.needs_vp
+    ))
+    yield from ("", "The rules:", "")
+    rules = member_docs(RegisterRule)
+    yield from table(("rule", "what it means"), ((f"`{rule.name}`", rules.get(rule.name, "")) for rule in RegisterRule))
 
 
 def _virtual_map() -> Iterator[str]:

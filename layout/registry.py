@@ -15,12 +15,14 @@ from sidecar.layout import (
     command,
     control,
     diagnostics,
+    guest_walk,
     hv,
     hv_messages,
     hv_registers,
     ioctl,
     params,
     private,
+    register_table,
     run,
     svm,
     vmcb_rules,
@@ -84,7 +86,7 @@ SHARED: tuple[Layout, ...] = (
 
 PRIVATE: tuple[Layout, ...] = (
     private.Tss, private.InterruptPage, private.VpState, private.VpGlobals, private.NodeState,
-    vmcb_rules.VmcbTestEntry,
+    vmcb_rules.VmcbTestEntry, guest_walk.GuestWalkEntry, guest_walk.GuestWalk,
 )
 EXTERNAL: tuple[Layout, ...] = (
     acpi.AcpiHeader,
@@ -191,7 +193,8 @@ def abi_hash() -> int:
         "enums": {kind.__name__: {name: int(member) for name, member in kind.__members__.items()} for kind in ENUMS},
         "constants": CONSTANTS,
         "transitions": [(t.old.name, t.new.name, t.party.name, t.primitive) for t in control.TRANSITIONS],
-        "registers": [(r.name, r.number, r.reset, r.writable) for r in command.VP_REGISTERS],
+        "registers": [(r.name, r.number, r.reset, r.writable) for r in command.VP_REGISTERS]
+        + [(r.name, r.number, r.rule.name, r.writable, r.fixed) for r in register_table.REGISTERS],
     }
     text = json.dumps(agreed, sort_keys=True, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -27,14 +27,24 @@ class Cr0(IntFlag):
 class Cr4(IntFlag):
     """Ref: SDM vol. 3A, 2.5."""
 
+    VME = 1 << 0
+    PVI = 1 << 1
+    TSD = 1 << 2
+    DE = 1 << 3
     PSE = 1 << 4
     PAE = 1 << 5
     MCE = 1 << 6
     PGE = 1 << 7
+    PCE = 1 << 8
     OSFXSR = 1 << 9
     OSXMMEXCPT = 1 << 10
+    UMIP = 1 << 11
     LA57 = 1 << 12
+    FSGSBASE = 1 << 16
+    PCIDE = 1 << 17
     OSXSAVE = 1 << 18
+    SMEP = 1 << 20
+    SMAP = 1 << 21
     PKE = 1 << 22
     CET = 1 << 23
 
@@ -47,6 +57,7 @@ class Efer(IntFlag):
     LMA = 1 << 10
     NXE = 1 << 11
     SVME = 1 << 12
+    FFXSR = 1 << 14
 
 
 class Rflags(IntFlag):
@@ -55,6 +66,7 @@ class Rflags(IntFlag):
     FIXED = 1 << 1
     TF = 1 << 8
     IF = 1 << 9
+    AC = 1 << 18
 
 
 class Dr(IntEnum):

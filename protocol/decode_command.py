@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from sidecar.layout import (
     MAX_REGISTERS,
-    VP_REGISTERS,
     CommandPage,
     GetSetVpRegisterRequest,
     HvRegisterAssoc,
@@ -21,10 +20,11 @@ from sidecar.layout import (
     RaiseRequest,
     SidecarCommand,
 )
+from sidecar.layout.register_table import REGISTERS
 from sidecar.protocol.decode import Decoded, name_of
 from sidecar.protocol.fault import REGISTER_NAMES
 
-_NAMES = {register.number: register.name for register in VP_REGISTERS}
+_NAMES = {register.number: register.name for register in REGISTERS}
 
 
 def command_page(page: bytes, command: int | None = None) -> Decoded:
@@ -106,6 +106,7 @@ def _translate(data: bytes) -> Decoded:
         "gvn": int.from_bytes(data[0:8], "little"),
         "control_flags": int.from_bytes(data[8:16], "little"),
         "status": name_of(HvStatus, int.from_bytes(data[0:2], "little")),
+        "level": int.from_bytes(data[2:4], "little"),
         "output": data[16:80].hex(),
     }
 

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from sidecar.layout.abi import MAX_REGISTERS
 from sidecar.layout.command import (
-    VP_REGISTERS,
     CommandPage,
     GetSetVpRegisterRequest,
     HvRegisterAssoc,
@@ -21,8 +20,14 @@ from sidecar.layout.command import (
     RaiseRequest,
     SidecarCommand,
 )
+from sidecar.layout.register_table import REGISTERS
+from sidecar.protocol.translation import Translation, read_translation, translate_request
 
-REGISTER_NUMBERS = {register.name: register.number for register in VP_REGISTERS}
+REGISTER_NUMBERS = {register.name: register.number for register in REGISTERS}
+WITHOUT_VP = tuple(register.name for register in REGISTERS if not register.needs_vp)
+"""What every CPU has; the others are known while it has a virtual processor."""
+WIDE = frozenset(register.name for register in REGISTERS if register.wide)
+"""Registers of 128 bits."""
 DATA_BYTES = CommandPage.request_data.SIZE
 MASK_64 = (1 << 64) - 1
 
@@ -58,6 +63,12 @@ def set_registers(values: Mapping[Register, int]) -> Dialogue[None]:
     for batch in batches(values.items()):
         pairs = [(register_number(name), value) for name, value in batch]
         yield Request(SidecarCommand.SET_VP_REGISTERS, register_request(pairs))
+
+
+def translate(linear: int, flags: int = 0) -> Dialogue[Translation]:
+    """`flags` are HvTranslateFlags."""
+    answer = yield Request(SidecarCommand.TRANSLATE_GVA, translate_request(linear, flags))
+    return read_translation(answer, linear)
 
 
 def raise_fault(kind: int, argument: int = 0) -> Dialogue[None]:

@@ -27,6 +27,7 @@ from sidecar.protocol.errors import CpuBusy, CpuFaulted, NothingRuns, ProtocolEr
 from sidecar.protocol.fault import Fault
 from sidecar.protocol.requests import DATA_BYTES, MASK_64, Dialogue, Register, T, command_name, refusal
 from sidecar.protocol.runner import COMMAND_SECONDS, Runner
+from sidecar.protocol.translation import Translation
 
 # Looked up once: they stand in the path of every command.
 REQUEST_DATA, SEQUENCE, COMMAND = int(CommandPage.request_data), int(CommandPage.sequence), int(CommandPage.command)
@@ -64,6 +65,10 @@ class TypedCpu:
     def set_registers(self, values: Mapping[Register, int], *, seconds: float = COMMAND_SECONDS) -> None:
         """Stores the values; up to 31 per command. An error leaves the registers before it changed."""
         self._hold(requests.set_registers(values), seconds)
+
+    def translate(self, linear: int, flags: int = 0, *, seconds: float = COMMAND_SECONDS) -> Translation:
+        """Where a linear address of the stopped guest leads; `flags` are HvTranslateFlags."""
+        return self._hold(requests.translate(linear, flags), seconds)
 
     def raise_fault(self, kind: int, argument: int = 0, *, seconds: float = COMMAND_SECONDS) -> None:
         """Makes the CPU fault on purpose (RaiseKind). Raises CpuFaulted if it did; a stray vector does not."""

@@ -7,7 +7,7 @@ import argparse
 from sidecar.client.cli.frame import CPU_HELP, Commands, add_command, add_seconds, open_sidecar, show
 from sidecar.errors import UserError
 from sidecar.protocol.render import lines
-from sidecar.protocol.requests import REGISTER_NUMBERS
+from sidecar.protocol.requests import REGISTER_NUMBERS, WIDE, WITHOUT_VP
 
 PREFIX = "HvX64Register"
 
@@ -16,13 +16,13 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "regs", run, help="read or write registers of a CPU's virtual processor")
     parser.add_argument("cpu", metavar="CPU", help=CPU_HELP)
     parser.add_argument("registers", metavar="NAME[=VALUE]", nargs="*",
-                        help=f"TLFS name, with or without {PREFIX}; default: read all")
+                        help=f"TLFS name, with or without {PREFIX}; default: read those that a CPU has without a guest")
     add_seconds(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """What is named with a value is written, then all that is named is read."""
-    wanted = dict(_parse(text) for text in options.registers) or dict.fromkeys(REGISTER_NUMBERS)
+    wanted = dict(_parse(text) for text in options.registers) or dict.fromkeys(WITHOUT_VP)
     with open_sidecar(options) as sidecar:
         cpu = sidecar.cpu(options.cpu)
         cpu.set_registers(
@@ -48,6 +48,8 @@ def _parse(text: str) -> tuple[str, int | None]:
         number = int(value, 0)
     except ValueError:
         number = -1
-    if not 0 <= number < 1 << 64:
-        raise UserError(f"'{value}' is no value for {short}: write a number of 64 bits, such as 0x1000")
-    return known[short.lower()], number
+    name = known[short.lower()]
+    bits = 128 if name in WIDE else 64
+    if not 0 <= number < 1 << bits:
+        raise UserError(f"'{value}' is no value for {short}: write a number of {bits} bits, such as 0x1000")
+    return name, number

@@ -63,7 +63,7 @@ def test_each_command_has_its_routine() -> None:
         SidecarCommand.RUN_VP: "run_vp",
         SidecarCommand.GET_VP_REGISTERS: "get_vp_registers",
         SidecarCommand.SET_VP_REGISTERS: "get_vp_registers",
-        SidecarCommand.TRANSLATE_GVA: "no_virtual_processor",
+        SidecarCommand.TRANSLATE_GVA: "translate_gva",
     }
 
 

@@ -207,6 +207,8 @@ def test_watch_ends_by_interrupt(ctl: Call) -> None:
         (["run", "1", "--kind", "nmi"], "sidecarctl: --kind and --argument are for --command raise, without --data"),
         (["regs", "1", "dr0=many"], "sidecarctl: 'many' is no value for dr0: write a number of 64 bits, such as "
                                     "0x1000"),
+        (["regs", "1", "cs=" + "9" * 40], f"sidecarctl: '{'9' * 40}' is no value for cs: write a number of 128 bits, "
+                                          "such as 0x1000"),
         (["ping", "--seconds", "-1"], "sidecarctl ping: argument --seconds: '-1' is not a time in seconds (see "
                                       "sidecarctl ping --help)"),
         (["list", "--backing", "magic"], "sidecarctl list: argument --backing: invalid choice: 'magic' (choose from "
@@ -218,9 +220,9 @@ def test_mistakes_are_one_sentence(wrong: Call, arguments: list[str], sentence: 
 
 
 def test_an_unknown_register_names_the_known_ones(wrong: Call) -> None:
-    status, sentence = wrong("regs", "1", "rax")
+    status, sentence = wrong("regs", "1", "eax")
     assert status == 2
-    assert sentence.startswith("sidecarctl: no register 'rax'; there are Dr0, Dr1, ")
+    assert sentence.startswith("sidecarctl: no register 'eax'; there are HvRegisterPendingInterruption, ")
 
 
 def test_raise_without_a_kind_names_the_kinds(wrong: Call) -> None:

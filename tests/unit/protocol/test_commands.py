@@ -64,7 +64,7 @@ def test_registers_by_number(cpu: Cpu) -> None:
 
 
 def test_an_unknown_register_name_names_the_known_ones(cpu: Cpu) -> None:
-    with pytest.raises(ValueError, match=r"no register 'HvDr9'; there are HvX64RegisterDr0, "):
+    with pytest.raises(ValueError, match=r"no register 'HvDr9'; there are HvRegisterPendingInterruption, "):
         cpu.get_registers(["HvDr9"])
 
 

@@ -173,7 +173,7 @@ def test_command_page_with_an_error_and_an_intercept() -> None:
 def test_other_commands() -> None:
     data = (5).to_bytes(8, "little") + (9).to_bytes(8, "little") + bytes(1008)
     assert decode_command.request(SidecarCommand.TRANSLATE_GVA, data) == {
-        "gvn": 5, "control_flags": 9, "status": "invalid_parameter", "output": "00" * 64,
+        "gvn": 5, "control_flags": 9, "status": "invalid_parameter", "level": 0, "output": "00" * 64,
     }
     assert decode_command.request(SidecarCommand.RUN_VP, b"\1" + bytes(1023)) == {"intercept": 1}
 
