@@ -28,7 +28,9 @@ def svm_deliver() -> str:
             je      .event
             call    deliver_interruption
             jmp     .window
-    .event: mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.pending_event]
+    .event: cmp     dword ptr [rip + vp_globals + VpGlobals.vp.iret_step], 0
+            jne     .window                         # the frame would show the sidecar's TF
+            mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.pending_event]
             test    al, HvPendingEvent.PENDING
             je      .window
             mov     ecx, eax
@@ -64,7 +66,9 @@ def svm_deliver() -> str:
             or      eax, VmcbEvent.INTERRUPT | VmcbEvent.VALID
     .inject:
             mov     qword ptr [rip + vp_vmcb + Vmcb.event_inj], rax
-            mov     qword ptr [rip + vp_globals + VpGlobals.vp.pending_event], 0
+            xor     eax, eax
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.pending_event], rax
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.pending_event + 8], rax
     .window:
             and     dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], ~(Intercept1.VINTR | Intercept1.IRET)
             and     dword ptr [rip + vp_vmcb + Vmcb.intercept_cr], ~INTERCEPT_CR8_WRITE
@@ -95,8 +99,10 @@ def svm_deliver() -> str:
             mov     qword ptr [rip + vp_vmcb + Vmcb.v_intr], rcx
             cmp     dword ptr [rip + vp_globals + VpGlobals.vp.nmi_masked], 0
             je      .nmi_open
-            or      dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], Intercept1.IRET
             xor     eax, eax
+            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.iret_step], eax
+            jne     .done                           # this entry executes the IRET
+            or      dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], Intercept1.IRET
             ret
     .nmi_open:
             and     eax, HvDeliverability.NMI
@@ -217,17 +223,4 @@ def exit_vintr() -> str:
     """
 
 
-def exit_iret() -> str:
-    """The guest is about to leave its NMI handler: another NMI may come from now on.
-
-    In: the VMCB. Out: eax 0. Clobbers: rax. Interrupts: off. Stack: none.
-    """
-    return """
-    exit_iret:
-            mov     dword ptr [rip + vp_globals + VpGlobals.vp.nmi_masked], 0
-            xor     eax, eax
-            ret
-    """
-
-
-ROUTINES = (svm_deliver, deliver_interruption, svm_requeue, exit_vintr, exit_iret)
+ROUTINES = (svm_deliver, deliver_interruption, svm_requeue, exit_vintr)

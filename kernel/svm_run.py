@@ -63,6 +63,9 @@ def svm_run() -> str:
             je      .refused
             mov     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 0
     .refused:
+            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.iret_step], 0
+            jne     .stepped
+    .exit:
             mov     rax, qword ptr [rip + vp_vmcb + Vmcb.exit_code]
             lea     rcx, [rax - SvmExit.INTR]
             cmp     rcx, SvmExit.INIT - SvmExit.INTR
@@ -70,6 +73,12 @@ def svm_run() -> str:
             call    svm_exit
             test    eax, eax
             jne     .end
+            inc     qword ptr [rip + vp_globals + VpGlobals.vp.local_exits]
+            jmp     .enter
+    .stepped:
+            call    end_step
+            test    eax, eax
+            je      .exit
             inc     qword ptr [rip + vp_globals + VpGlobals.vp.local_exits]
             jmp     .enter
     .local: inc     qword ptr [rip + vp_globals + VpGlobals.vp.local_exits]

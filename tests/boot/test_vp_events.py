@@ -281,9 +281,39 @@ def test_an_nmi_masks_further_ones_until_iret(vp: HostedVp) -> None:
     give(vp, NOTIFICATIONS, when_nmi_possible())
     outcome = vp.run(advance_rip=1)
     body = guests.message(outcome, HvMessageType.X64_INTERRUPTION_DELIVERABLE).body
-    assert (body.deliverable_type, outcome.rip) == (HvInterruptionType.NMI, guests.CODE + 0x100 + 4)
+    assert (body.deliverable_type, outcome.rip) == (HvInterruptionType.NMI, guests.CODE), "behind the IRET"
+    assert outcome.rflags & 1 << 8 == 0
+    assert vp.cpu.get_registers(["HvX64RegisterDr6"])["HvX64RegisterDr6"] == 0xFFFF0FF0
     assert (pending(vp, STATE), pending(vp, NOTIFICATIONS)) == (0, 0)
     guests.halted_at(vp.run(), guests.CODE + 1)
+
+
+def test_without_a_notification_nmis_are_possible_again_after_iret(vp: HostedVp) -> None:
+    guests.start_long(vp, "nop\n hlt")
+    guests.load(vp, "iretq", at=guests.CODE + 0x100)
+    set_gate(vp, 2, guests.CODE + 0x100)
+    give(vp, INTERRUPTION, interruption(HvInterruptionType.NMI, 2))
+    outcome = guests.halted_at(vp.run(), guests.CODE + 1)
+    assert (outcome.local_exits, pending(vp, STATE)) == (1, 0)
+
+
+def test_an_nmi_handler_whose_iret_faults_stays_one(vp: HostedVp) -> None:
+    """IRET from a stack that is not mapped: a memory message, and no trace of the step; then it goes on."""
+    guests.start_long(vp, "nop\n hlt")
+    guests.load(vp, "mov rbx, rsp\n mov rsp, rdi\n iretq", at=guests.CODE + 0x100)
+    set_gate(vp, 2, guests.CODE + 0x100)
+    give(vp, INTERRUPTION, interruption(HvInterruptionType.NMI, 2))
+    give(vp, NOTIFICATIONS, when_nmi_possible())
+    outcome = vp.run(rdi=UNMAPPED)
+    guests.message(outcome, HvMessageType.UNMAPPED_GPA)
+    assert (outcome.rflags & 1 << 8, pending(vp, STATE)) == (0, 2)
+    page = vp.free.page()
+    frame = bytes(vp.memory[outcome.gps["rbx"] : outcome.gps["rbx"] + 40])
+    vp.free.ram.write(page, frame)
+    vp.map(UNMAPPED, page, 4096)
+    after = vp.run()
+    guests.message(after, HvMessageType.X64_INTERRUPTION_DELIVERABLE)
+    assert after.rip == guests.CODE
 
 
 def test_the_vmm_is_told_at_once_if_an_nmi_is_possible(vp: HostedVp) -> None:
