@@ -39,8 +39,8 @@ def exit_iret() -> str:
 def end_step() -> str:
     """After an exit of a guest that was stepped over IRET: was it executed? Its TF is gone in any case.
 
-    In: the VMCB; VpState.iret_step is not 0. Out: eax 1 if the exit was nothing but the step's trap. Clobbers: rcx, rdx.
-    Interrupts: off. Stack: none.
+    In: the VMCB; VpState.iret_step is not 0. Out: eax 1 if the exit was nothing but the step's trap.
+    Clobbers: rcx, rdx. Interrupts: off. Stack: none.
     """
     return f"""
     end_step:
