@@ -109,8 +109,7 @@ KERNEL: tuple[ModuleType, ...] = (
     entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
     registers_vp, provoke, gaps, remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages,
     svm_exits, svm_instruction, svm_msr, svm_cr8, svm_nmi, cpuid_policy, vmcb_check, guest_memory, guest_walk,
-    translate,
-    interrupts, faults, log, common_apic, text, serial,
+    translate, interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 

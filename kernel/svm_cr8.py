@@ -8,8 +8,6 @@ Ref: AMD64 APM vol. 2, 15.8.1 (decode assists of CR writes), 15.21.2; vol. 3, MO
 
 from sidecar.kernel.svm_state import GENERAL_PROTECTION
 
-_PREFIXES = (0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3)
-
 
 def exit_cr8() -> str:
     """Set V_TPR from the instruction's register. If the instruction cannot be read, the guest executes it unwatched.
@@ -54,39 +52,15 @@ def mov_to_cr() -> str:
     """Decode MOV CRn, register, in VpState.instruction.
 
     Out: esi number of the register, edi bytes of the instruction, 0 if it is another one. Clobbers: rax, rcx, rdx, r8.
-    Interrupts: off. Stack: none.
+    Interrupts: off. Stack: 8 bytes.
     """
-    prefixes = "".join(
-        f"""
-            cmp     al, {prefix:#x}
-            je      .next"""
-        for prefix in _PREFIXES
-    )
-    return f"""
+    return """
     mov_to_cr:
-            lea     rcx, [rip + vp_globals + VpGlobals.vp.instruction]
-            mov     edx, dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count]
-            xor     edi, edi
-            xor     r8d, r8d                        # REX
-            sub     edx, 2                          # the last place where the opcode may begin
-            jbe     .none
-    .prefix:
-            movzx   eax, byte ptr [rcx + rdi]{prefixes}
-            test    word ptr [rip + vp_vmcb + Vmcb.cs.attributes], VmcbAttribute.LONG
-            je      .opcode
-            mov     esi, eax
-            and     esi, 0xf0
-            cmp     esi, 0x40
-            jne     .opcode
-            mov     r8d, eax
-    .next:  inc     edi
-            cmp     edi, edx
-            jb      .prefix
-            jmp     .none
-    .opcode:
-            cmp     al, 0x0f
-            jne     .none
-            cmp     byte ptr [rcx + rdi + 1], 0x22
+            call    skip_prefixes
+            lea     eax, [rdi + 3]
+            cmp     eax, dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count]
+            ja      .none
+            cmp     word ptr [rcx + rdi], 0x220f
             jne     .none
             movzx   esi, byte ptr [rcx + rdi + 2]
             and     esi, 7

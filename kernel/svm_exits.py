@@ -149,7 +149,8 @@ def invalid_message() -> str:
 def exit_two_bytes() -> str:
     """PAUSE and INVD: nothing is done but to go on.
 
-    In: the VMCB. Out: eax 0. Clobbers: rcx, rdi. Interrupts: off. Stack: 8 bytes and those of its callees.
+    In: the VMCB. Out: eax 0. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
+    Stack: 8 bytes and those of its callees.
     """
     return """
     exit_two_bytes:
@@ -165,7 +166,7 @@ def exit_two_bytes() -> str:
 def exit_hlt() -> str:
     """HLT: the VMM decides when the guest goes on.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
     Stack: 8 bytes and those of its callees.
     """
     return """

@@ -121,7 +121,7 @@ def exit_msr() -> str:
 def msr_message() -> str:
     """An MSR that the VMM has to know.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
     Stack: 8 bytes and those of its callees.
     """
     return f"""
@@ -287,7 +287,7 @@ def write_msr() -> str:
 def exit_xsetbv() -> str:
     """XSETBV: which state components the guest uses. XCR0 is the guest's while a run lasts, so it is set at once.
 
-    In: the VMCB. Out: eax 0. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    In: the VMCB. Out: eax 0. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
     Stack: 8 bytes and those of its callees.
     Ref: SDM vol. 1, 13.3 (what XCR0 may hold).
     """
