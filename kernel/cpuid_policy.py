@@ -169,7 +169,6 @@ def exit_cpuid() -> str:
             push    rax
             push    rcx
             push    rdx
-            mov     edi, 2
             call    instruction_length
             mov     ecx, eax
             mov     edi, HvMessageType.X64_CPUID_INTERCEPT

@@ -154,7 +154,6 @@ def exit_two_bytes() -> str:
     """
     return """
     exit_two_bytes:
-            mov     edi, 2
             call    instruction_length
             mov     edi, eax
             call    advance_guest
@@ -171,7 +170,6 @@ def exit_hlt() -> str:
     """
     return """
     exit_hlt:
-            mov     edi, 1
             call    instruction_length
             mov     ecx, eax
             mov     edi, HvMessageType.X64_HALT

@@ -1,53 +1,207 @@
 """The instruction that made the guest exit: its length and its bytes.
 
-Processors with next-RIP save and decode assists tell both; the others' guests are read.
+Processors with next-RIP save and decode assists tell both; the others' guests are read. Walking the guest's page tables
+costs as much as the exit, so the last page of code stays mapped, read-only, and is used for lengths.
 
 Ref: AMD64 APM vol. 2, 15.7.1 (next RIP), 15.33.5 (instruction bytes).
 """
 
 
+from dataclasses import dataclass
+
+from sidecar.layout.svm import SvmExit
+
+MOST_BYTES = 15
+
 PREFIXES = (0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3)
 """Legacy prefixes. Ref: APM vol. 3, 1.2.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exiting:
+    """An instruction whose length is asked for: opcode as a number, its bits that count, its bytes; usual length."""
+
+    exit: SvmExit
+    opcode: int
+    mask: int
+    bytes: int
+    usual: int
+
+
+EXITING = (
+    Exiting(SvmExit.CPUID, 0xA20F, 0xFFFF, 2, 2),
+    Exiting(SvmExit.MSR, 0x300F, 0xFDFF, 2, 2),  # RDMSR is 0F 32
+    Exiting(SvmExit.HLT, 0xF4, 0xFF, 1, 1),
+    Exiting(SvmExit.PAUSE, 0x90, 0xFF, 1, 2),  # NOP with F3
+    Exiting(SvmExit.XSETBV, 0xD1010F, 0xFFFFFF, 3, 3),
+    Exiting(SvmExit.INVD, 0x080F, 0xFFFF, 2, 2),
+)
 
 
 def instruction_length() -> str:
     """Bytes of the instruction that exited: the processor's answer if it gives one, else read from the guest.
 
-    Of the instructions that exit with a length, HLT and PAUSE have one byte of opcode, XSETBV three, the others two. If
-    the guest's memory does not show one of them (any more), it is taken to have no prefix.
-    In: edi bytes without prefixes. Out: eax. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
+    If the guest's memory does not show that instruction (any more), it is taken to have no more prefixes than usual.
+    In: the VMCB, with one of EXITING. Out: eax. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
     Stack: 16 bytes and those of its callees.
     """
-    return """
+    rows = "".join(
+        f"""
+            .long   {row.exit:#x}, {row.opcode:#x}, {row.mask:#x}, {row.bytes}, {row.usual}"""
+        for row in EXITING
+    )
+    return f"""
     instruction_length:
             mov     rax, qword ptr [rip + vp_vmcb + Vmcb.n_rip]
             sub     rax, qword ptr [rip + vp_vmcb + Vmcb.rip]
             lea     rcx, [rax - 1]
             cmp     rcx, 15
             jb      .done
-            push    rdi
-            call    fetch_instruction
-            call    skip_prefixes
-            pop     rax
-            mov     edx, dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count]
-            sub     edx, edi
-            jbe     .done
-            lea     r8d, [rdi + 1]
-            movzx   ecx, word ptr [rcx + rdi]
-            cmp     cl, 0xf4                        # HLT
-            je      .found
-            cmp     cl, 0x90                        # PAUSE
-            je      .found
-            cmp     cl, 0x0f
-            jne     .done
-            cmp     edx, 2
-            jb      .done
-            inc     r8d
-            cmp     ch, 0x01                        # XSETBV
-            jne     .found
-            inc     r8d
-    .found: mov     eax, r8d
+            push    rbx
+            mov     eax, dword ptr [rip + vp_vmcb + Vmcb.exit_code]
+            lea     rbx, [rip + exiting - {ROW_BYTES}]
+    .find:  add     rbx, {ROW_BYTES}
+            cmp     dword ptr [rbx], eax
+            jne     .find
+            call    read_code
+            test    eax, eax
+            je      .fetch
+            call    match_opcode
+            test    eax, eax
+            jne     .known
+    .fetch: call    fetch_instruction
+            call    match_opcode
+            test    eax, eax
+            jne     .known
+            mov     eax, dword ptr [rbx + 16]
+    .known: pop     rbx
     .done:  ret
+            .section .rodata
+            .align  4
+    exiting:                                        # SvmExit, opcode, mask, bytes, usual length{rows}
+    """
+
+
+ROW_BYTES = 20
+
+
+def match_opcode() -> str:
+    """Is the instruction in VpState.instruction the one that exited?
+
+    In: rbx row of `exiting`. Out: eax its bytes, 0 if it is another one. Clobbers: rcx, rdx, rsi, rdi, r8.
+    Interrupts: off. Stack: 8 bytes.
+    """
+    return """
+    match_opcode:
+            call    skip_prefixes
+            mov     eax, dword ptr [rbx + 12]
+            add     eax, edi                        # bytes with prefixes
+            cmp     eax, dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count]
+            ja      .other
+            mov     edx, dword ptr [rcx + rdi]      # may reach beyond the bytes, into other fields
+            and     edx, dword ptr [rbx + 8]
+            cmp     edx, dword ptr [rbx + 4]
+            je      .done
+    .other: xor     eax, eax
+    .done:  ret
+    """
+
+
+def read_code() -> str:
+    """Copy the bytes at the guest's CS:RIP from the page of code that was read last, if they are in that page.
+
+    The page may have become another one by a change of the guest's own tables: who needs to be sure looks for the
+    instruction that has exited. A change of the nested tables is noticed.
+    Out: eax 1 with VpState.instruction, 0 if the page is another one. Clobbers: rcx, rdx, rsi. Interrupts: off.
+    Stack: 8 bytes.
+    """
+    return f"""
+    read_code:
+            call    code_place
+            cmp     rax, qword ptr [rip + vp_globals + VpGlobals.vp.code_page]
+            jne     .other
+            cmp     rcx, qword ptr [rip + vp_globals + VpGlobals.vp.code_mode]
+            jne     .other
+            cmp     edx, PAGE_SIZE - 16
+            ja      .other
+            mov     rax, qword ptr [rip + privileged_page + PrivilegedPage.guest_generation]
+            cmp     rax, qword ptr [rip + privileged_page + PrivilegedPage.seen_generation]
+            jne     .other
+            lea     rcx, [rip + code_window]
+            mov     rax, qword ptr [rcx + rdx]
+            mov     rsi, qword ptr [rcx + rdx + 8]
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.instruction], rax
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.instruction + 8], rsi
+            mov     dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count], {MOST_BYTES}
+            mov     eax, 1
+            ret
+    .other: xor     eax, eax
+            ret
+    """
+
+
+def code_place() -> str:
+    """Where the guest executes.
+
+    In: the VMCB. Out: rax linear page with bit 0 set, edx offset in it, rcx CR3 with CR0.PG in bit 63.
+    Clobbers: rax, rcx, rdx, rsi. Interrupts: off. Stack: none.
+    """
+    return """
+    code_place:
+            mov     rax, qword ptr [rip + vp_vmcb + Vmcb.rip]
+            test    dword ptr [rip + vp_vmcb + Vmcb.efer], Efer.LMA
+            je      .segment
+            test    word ptr [rip + vp_vmcb + Vmcb.cs.attributes], VmcbAttribute.LONG
+            jne     .linear
+    .segment:
+            add     eax, dword ptr [rip + vp_vmcb + Vmcb.cs.base]
+    .linear:
+            mov     edx, eax
+            and     edx, PAGE_SIZE - 1
+            sub     rax, rdx
+            inc     rax
+            mov     ecx, dword ptr [rip + vp_vmcb + Vmcb.cr0]
+            and     ecx, Cr0.PG
+            shl     rcx, 32
+            or      rcx, qword ptr [rip + vp_vmcb + Vmcb.cr3]
+            ret
+    """
+
+
+def keep_code() -> str:
+    """Show the page of guest code that has just been found in code_window too, where it stays.
+
+    In: rsi its address in a guest window. Clobbers: rax, rcx, rdx, rsi. Interrupts: off. Stack: 8 bytes.
+    """
+    return """
+    keep_code:
+            lea     rax, [rip + guest_windows]
+            sub     rsi, rax
+            shr     rsi, 12
+            lea     rax, [rip + vp_table]
+            mov     rcx, qword ptr [rax + rsi*8 + 8 * GUEST_WINDOW_SLOT]
+            btr     rcx, 1                          # Pte.WRITE
+            mov     qword ptr [rax + 8 * CODE_WINDOW_SLOT], rcx
+            invlpg  [rip + code_window]
+            call    code_place
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.code_page], rax
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.code_mode], rcx
+            ret
+    """
+
+
+def drop_code() -> str:
+    """The nested tables have changed: code_window shows nothing any more.
+
+    In: a virtual processor that is set up. Clobbers: rax. Interrupts: off. Stack: none.
+    """
+    return """
+    drop_code:
+            xor     eax, eax
+            mov     qword ptr [rip + vp_globals + VpGlobals.vp.code_page], rax
+            mov     qword ptr [rip + vp_table + 8 * CODE_WINDOW_SLOT], rax
+            invlpg  [rip + code_window]
+            ret
     """
 
 
@@ -93,7 +247,7 @@ def memory_instruction() -> str:
     """The instruction of a nested page fault into VpState.instruction: from the processor, or read from the guest.
 
     In: the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
-    Stack: 192 bytes and those of its callees.
+    Stack: 200 bytes and those of its callees.
     """
     return """
     memory_instruction:
@@ -110,4 +264,6 @@ def memory_instruction() -> str:
     """
 
 
-ROUTINES = (instruction_length, skip_prefixes, memory_instruction)
+ROUTINES = (
+    instruction_length, match_opcode, read_code, code_place, keep_code, drop_code, skip_prefixes, memory_instruction,
+)

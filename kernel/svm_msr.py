@@ -126,7 +126,6 @@ def msr_message() -> str:
     """
     return f"""
     msr_message:
-            mov     edi, 2
             call    instruction_length
             mov     ecx, eax
             mov     edi, HvMessageType.X64_MSR_INTERCEPT
@@ -307,7 +306,6 @@ def exit_xsetbv() -> str:
             xor     edx, edx
             xor     ecx, ecx
             xsetbv
-            mov     edi, 3
             call    instruction_length
             mov     edi, eax
             call    advance_guest

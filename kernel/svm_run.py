@@ -51,6 +51,9 @@ def svm_run() -> str:
             cmp     rax, qword ptr [rip + privileged_page + PrivilegedPage.seen_generation]
             je      .current
             mov     byte ptr [rip + vp_vmcb + Vmcb.tlb_control], TlbControl.FLUSH_ALL
+            push    rax
+            call    drop_code
+            pop     rax
             mov     qword ptr [rip + privileged_page + PrivilegedPage.seen_generation], rax
     .current:
             mov     ebp, RunEnd.INTERCEPT

@@ -98,7 +98,7 @@ def fetch_instruction() -> str:
 
     Nothing is checked or marked: the processor has just fetched them. A page that is not mapped ends the bytes.
     In: a virtual processor whose guest has stopped. Out: VpState.instruction, instruction_count.
-    Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 192 bytes and those of its callees.
+    Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 200 bytes and those of its callees.
     """
     return f"""
     fetch_instruction:
@@ -127,7 +127,15 @@ def fetch_instruction() -> str:
             or      ecx, -PAGE_SIZE & 0xffffffff
             neg     ecx                             # bytes up to the end of the page
             mov     edx, dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count]
-            mov     eax, {INSTRUCTION_BYTES}
+            test    edx, edx
+            jne     .copy
+            push    rsi
+            push    rcx
+            call    keep_code
+            pop     rcx
+            pop     rsi
+            xor     edx, edx
+    .copy:  mov     eax, {INSTRUCTION_BYTES}
             sub     eax, edx
             cmp     ecx, eax
             cmova   ecx, eax

@@ -133,6 +133,9 @@ GUEST_WINDOW_SLOT = 8
 GUEST_WINDOWS = 8
 """Slots of VpPage.TABLE in which guest memory and nested page tables are mapped for a moment, page by page."""
 
+CODE_WINDOW_SLOT = GUEST_WINDOW_SLOT + GUEST_WINDOWS
+"""Slot of VpPage.TABLE that shows the page of guest code that was read last, while guest_generation stays."""
+
 _slots = [mapping.slot for mapping in PER_CPU_MAP] + [VP_TABLE_SLOT]
 if len(set(_slots)) != len(_slots):
     raise LayoutError(f"per-CPU slots overlap: {sorted(_slots)}")
@@ -172,6 +175,7 @@ def absolute_symbols() -> dict[str, int]:
     symbols |= {symbol: VP_VA + slot * PAGE_SIZE - IMAGE_VA for symbol, slot, _, _ in VP_MAP}
     return symbols | {
         "vp_table": PER_CPU_VA + VP_TABLE_SLOT * PAGE_SIZE - IMAGE_VA,
+        "code_window": VP_VA + CODE_WINDOW_SLOT * PAGE_SIZE - IMAGE_VA,
         "guest_windows": VP_VA + GUEST_WINDOW_SLOT * PAGE_SIZE - IMAGE_VA,
         "per_cpu_pages": PER_CPU_VA - IMAGE_VA,
         "stack_end": symbols["stack"] + PAGE_SIZE,

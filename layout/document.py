@@ -185,6 +185,8 @@ def _virtual_map() -> Iterator[str]:
     windows = address_map.VP_VA + address_map.GUEST_WINDOW_SLOT * PAGE_SIZE
     rows.append((f"{windows:#x}", f"{address_map.GUEST_WINDOWS}", "as needed",
                  "windows onto guest memory and nested page tables, each mapped for a moment"))
+    rows.append((f"{address_map.VP_VA + address_map.CODE_WINDOW_SLOT * PAGE_SIZE:#x}", "1", "read",
+                 "the page of guest code that was read last"))
     rows.append((f"{address_map.WINDOWS_VA:#x}", "each node's memory", "read, write",
                  "windows onto the nodes, 2 MiB aligned, on the transition tables only"))
     yield from table(("address", "pages:", "rights", "what"), rows)
