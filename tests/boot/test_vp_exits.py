@@ -648,7 +648,7 @@ def test_prefixes_of_code_that_changes(vp: HostedVp) -> None:
             hlt""")
     outcome = guests.halted(vp.run(rax=0))
     assert outcome.local_exits == 2
-    assert vp.memory[outcome.rip - 4 : outcome.rip] == b"\x66\x66\x0f\xa2"
+    assert bytes(vp.memory[outcome.rip - 4 : outcome.rip]) == b"\x66\x66\x0f\xa2"
 
 
 def test_the_page_of_code_is_read_again_when_memory_changes(vp: HostedVp) -> None:
