@@ -94,8 +94,11 @@ def get_vp_registers() -> str:
             pop     rbp
             pop     rbx
             ret
-    .set:   mov     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 1
-            mov     rax, qword ptr [r14 + HvRegisterAssoc.value]
+    .set:   test    byte ptr [rsi + 3], {NEEDS_VP}
+            je      .value
+            mov     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 1
+            mov     byte ptr [rip + vp_vmcb + Vmcb.tlb_control], TlbControl.FLUSH_ALL
+    .value: mov     rax, qword ptr [r14 + HvRegisterAssoc.value]
             mov     rdx, qword ptr [r14 + HvRegisterAssoc.value_high]
             call    write_register
             test    rsi, rsi

@@ -15,11 +15,11 @@ from sidecar.protocol.errors import SidecarCommandError
 from sidecar.protocol.requests import register_request
 from sidecar.qemu.session import Session
 from tests.support import cpus
-from tests.support.register_model import GET, NUMBERS, READ_ONLY, SET, TABLE, WRITABLE, Pairs, RegisterModel
+from tests.support.register_model import GET, NUMBERS, READ_ONLY, SET, TABLE, VP_NUMBERS, WRITABLE, Pairs, RegisterModel
 
 RESET = {register.number: register.reset for register in VP_REGISTERS}
 DR0, DR6, DR7, MTRR_CAP, DEF_TYPE = 0x50000, 0x50004, 0x50005, 0x8000D, 0x8000E
-UNKNOWN = [0, 1, 0x4FFFF, 0x50006, 0x8000F, 0x80018, 0x8007B, 0x20000, 0xFFFFFFFF]
+UNKNOWN = [0, 1, 4, 0x4FFFF, 0x50006, 0x8000F, 0x80018, 0x8007C, 0x1050000, 0xFFFFFFFF]
 
 every_writable = pytest.mark.parametrize(
     "register", [TABLE[number] for number in WRITABLE], ids=lambda register: register.name
@@ -138,6 +138,15 @@ def test_unknown_registers(cpu: Cpu, command: int, number: int) -> None:
     assert all_of(cpu) == RESET
 
 
+@pytest.mark.parametrize("number", VP_NUMBERS)
+@pytest.mark.parametrize("command", [GET, SET])
+def test_registers_that_need_a_virtual_processor(cpu: Cpu, command: int, number: int) -> None:
+    assert refusal(cpu, command, register_request([(number, 0)])) == (
+        f"command {command}: this CPU was given no virtual processor", HvStatus.INVALID_VP_STATE
+    )
+    assert all_of(cpu) == RESET
+
+
 def test_get_clears_the_high_half_and_keeps_the_names(cpu: Cpu) -> None:
     request = register_request([(number, (1 << 128) - 1) for number in NUMBERS[:MAX_REGISTERS]])
     answer = cpu.execute(GET, request, seconds=cpus.SECONDS)
@@ -209,7 +218,7 @@ def test_the_physical_debug_registers_stay(session: Session, cpu: Cpu) -> None:
 
 # --- anything ---------------------------------------------------------------------------------------------------------
 
-names = strategies.one_of(strategies.sampled_from(NUMBERS), strategies.integers(0, (1 << 32) - 1))
+names = strategies.one_of(strategies.sampled_from((*NUMBERS, *VP_NUMBERS)), strategies.integers(0, (1 << 32) - 1))
 values = strategies.one_of(
     strategies.integers(0, 0xFF),
     strategies.integers(0, (1 << 64) - 1),

@@ -22,9 +22,11 @@ from sidecar.layout import (
     CpuStatus,
     GetSetVpRegisterRequest,
     HvRegisterAssoc,
+    HvStatus,
     RaiseKind,
     SidecarCommand,
 )
+from sidecar.layout.hv import TranslateGvaResponse
 from sidecar.layout.run import RunEnd
 from sidecar.layout.x86 import EXCEPTION_VECTORS, Icr, Vector
 from sidecar.protocol.commands import Cpu
@@ -34,15 +36,12 @@ from sidecar.protocol.waiting import poll
 from sidecar.qemu.session import Session
 from sidecar.qemu.waiting import wait_until
 from tests.support import cpus
-from tests.support.register_model import GET, MASK_64, NUMBERS, SET, Pairs, RegisterModel
+from tests.support.register_model import GET, MASK_64, NO_VP, NUMBERS, SET, Pairs, RegisterModel
 
 DATA = slice(int(CommandPage.request_data), CommandPage.request_data + CommandPage.request_data.SIZE)
 TIMES = slice(int(CommandPage.start_tsc), CommandPage.end_tsc + CommandPage.end_tsc.SIZE)
-NO_VIRTUAL_PROCESSOR: dict[int, str] = {
-    SidecarCommand.RUN_VP: "this CPU was given no virtual processor",
-    SidecarCommand.TRANSLATE_GVA: "this kernel translates no guest addresses",
-}
-"""What a CPU without a virtual processor answers."""
+OF_A_GUEST = (SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA)
+"""What a CPU without a virtual processor answers with NO_VP."""
 ENDLESS = (RaiseKind.SPIN, RaiseKind.WAIT_FOR_STOP)
 FORBIDDEN = "RAISE: this machine was not started for tests"
 
@@ -203,8 +202,11 @@ def _answer(model: RegisterModel, command: int, page: bytearray) -> str | None:
     if command == SidecarCommand.RUN_VP:
         struct.pack_into("<I", page, int(CommandPage.run.end), RunEnd.NONE)
         page[DATA.start] = 0  # no intercept
-    if command in NO_VIRTUAL_PROCESSOR:
-        return f"command {command}: {NO_VIRTUAL_PROCESSOR[command]}"
+    if command == SidecarCommand.TRANSLATE_GVA:
+        page[DATA.start : DATA.start + TranslateGvaResponse.SIZE] = bytes(TranslateGvaResponse.SIZE)
+        struct.pack_into("<H", page, DATA.start + TranslateGvaResponse.status, HvStatus.INVALID_VP_STATE)
+    if command in OF_A_GUEST:
+        return f"command {command}: {NO_VP}"
     if command == SidecarCommand.RAISE:
         return FORBIDDEN
     if command not in (GET, SET):

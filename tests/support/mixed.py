@@ -21,8 +21,8 @@ from sidecar.protocol.requests import raise_request, register_request
 from sidecar.protocol.slot import Node
 from sidecar.qemu.session import Session
 from tests.support import cpus
-from tests.support.malformed import NO_VIRTUAL_PROCESSOR
-from tests.support.register_model import NUMBERS, TABLE, WRITABLE, RegisterModel
+from tests.support.malformed import OF_A_GUEST
+from tests.support.register_model import NO_VP, NUMBERS, TABLE, WRITABLE, RegisterModel
 
 SECONDS = 10.0
 SAMPLE_SECONDS = 100e-6
@@ -98,8 +98,7 @@ class Worker:
         self.refused(command, register_request([], count=count), f"count {count}, expected 1 to 31")
 
     def not_here(self) -> None:
-        command = self.random.choice((SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA))
-        self.refused(command, b"", NO_VIRTUAL_PROCESSOR[command])
+        self.refused(self.random.choice(OF_A_GUEST), b"", NO_VP)
 
     def wait_for_stop(self) -> None:
         run = self.cpu.start(SidecarCommand.RAISE, raise_request(RaiseKind.WAIT_FOR_STOP))

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from sidecar.layout import MAX_REGISTERS
 from sidecar.layout.command import CommandPage, CpuContextX64, GetSetVpRegisterRequest, HvRegisterAssoc
+from sidecar.layout.diagnostics import PrivilegedPage
 from sidecar.layout.hv_registers import HvRegisterName as Name
 from sidecar.layout.private import VpGlobals
 from sidecar.layout.register_table import REGISTERS, Register, RegisterRule
-from sidecar.layout.svm import Vmcb
+from sidecar.layout.svm import TlbControl, Vmcb
 from sidecar.layout.x86 import Efer
 from sidecar.protocol.requests import register_request, register_values
 from tests.support.register_model import GET, NUMBERS, ROWS, SET, VP_NUMBERS, Pairs, RegisterModel
@@ -173,13 +174,29 @@ def test_the_tsc_goes_on_from_what_was_set() -> None:
     assert 1 << 62 <= values[0] <= values[1] < 1 << 63
 
 
-def test_set_asks_for_a_check_of_the_state() -> None:
+def test_set_asks_for_a_check_of_the_state_and_for_a_flush() -> None:
     vp, _ = fresh()
-    needed = vp.vp_state("check_needed")
-    command(vp, GET, [(Name.HvX64RegisterCr0, 0)])
-    assert vp.get("vp_globals", needed, 4) == 0
-    command(vp, SET, [(Name.HvX64RegisterCr0, 0)])
-    assert vp.get("vp_globals", needed, 4) == 1
+    vp.set("vp_globals", vp.vp_state("check_needed"), 0, 4)
+
+    def asked() -> tuple[int, int]:
+        return vp.get("vp_globals", vp.vp_state("check_needed"), 4), vp.get("vp_vmcb", Vmcb.tlb_control, 1)
+
+    command(vp, GET, [(Name.HvX64RegisterCr3, 0)])
+    command(vp, SET, [(Name.HvX64RegisterDr0, 0)])
+    assert asked() == (0, TlbControl.KEEP)
+    command(vp, SET, [(Name.HvX64RegisterCr3, 0)])
+    assert asked() == (1, TlbControl.FLUSH_ALL)
+
+
+def test_without_a_virtual_processor_nothing_of_it_is_touched() -> None:
+    vp, _ = fresh()
+    vp.set("privileged_page", PrivilegedPage.vp_created, 0)
+    vp.set("vp_globals", vp.vp_state("created"), 0)
+    model = RegisterModel()
+    before = vp.emulator.read(vp.at("vp_vmcb"), Vmcb.SIZE)
+    compare(vp, model, SET, [(Name.HvX64RegisterDr0, 5), (Name.HvX64RegisterCr3, 0x1000), (Name.HvX64RegisterDr1, 6)])
+    compare(vp, model, GET, [(Name.HvX64RegisterXmm0, 0)])
+    assert vp.emulator.read(vp.at("vp_vmcb"), Vmcb.SIZE) == before
 
 
 def test_bits_that_the_manual_allows() -> None:
