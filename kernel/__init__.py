@@ -14,5 +14,6 @@ sets FAULTED, raises attention and ends in `halt_forever`; INIT and SIPI bring t
 
 Which file: entry, params, image_map, nodes (the boot CPU); trampoline, arrive, descriptors, scrub, apic, fan_out
 (arrival); park, registers, provoke, gaps, remove, log (service); interrupts, faults. `common/` is shared with the shim.
+guest_memory, guest_walk, translate and registers_vp look into a virtual processor while its guest stands still.
 Who may change which byte in which state: `layout/control.py`; what is mapped where: `layout/address_map.py`.
 """
