@@ -67,7 +67,8 @@ def add(commands: Commands) -> None:
         f"run of one host, and prints the figures. Everything takes about {MINUTES:g} minutes and wants a quiet host; "
         "if time runs out, medians are of fewer measurements, and what was left out is told.",
     )
-    parser.add_argument("--only", metavar="NAME", choices=sorted(MEASUREMENTS), help=", ".join(sorted(MEASUREMENTS)))
+    parser.add_argument("--only", metavar="NAME", choices=sorted(MEASUREMENTS), action="append", default=[],
+                        help=f"{', '.join(sorted(MEASUREMENTS))}; may be given again")
     parser.add_argument("--smp", metavar="LIST", type=checked(sizes, "list"),
                         help=f"numbers of CPUs (default {','.join(map(str, SIZES))})")
     parser.add_argument("--full", action="store_true", help="no bounds: as long as it takes, which may be hours")
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         plots=options.plot,
     )  # fmt: skip
     groups, failed = [], 0
-    for name in [options.only] if options.only else list(MEASUREMENTS):
+    for name in [name for name in MEASUREMENTS if name in options.only or not options.only]:
         tell(f"measuring: {name}")
         budget.hold(0.0 if options.only or options.full else HELD.get(name, 0.0))
         try:
