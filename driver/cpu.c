@@ -94,7 +94,8 @@ void sidecar_set_state(struct sidecar_cpu *cpu, enum sidecar_state state)
 {
 	lockdep_assert_held(&cpu->node->lock);
 	WRITE_ONCE(cpu->state, state);
-	wake_up_all(&cpu->wait);
+	if (wq_has_sleeper(&cpu->wait))
+		wake_up_all(&cpu->wait);
 }
 
 /* The same for who holds SYNC or STARTING and not the lock. */

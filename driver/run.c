@@ -14,6 +14,8 @@
 #include "sidecar.h"
 
 #include <linux/sched/signal.h>
+#include <asm/msr.h>
+#include <asm/tsc.h>
 
 /* The CPU is told to run what is in its command page; the file holds it from now on. */
 static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sidecar_state state)
@@ -32,6 +34,8 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 		err = -ESTALE;
 	}
 	if (!err) {
+		WRITE_ONCE(cpu->privileged->quiet,
+			   state == SIDECAR_SYNC && READ_ONCE(sidecar_poll_us));
 		found = sidecar_move(cpu, SIDECAR_CPU_STATUS_IDLE, SIDECAR_CPU_STATUS_RUN);
 		if (found == SIDECAR_CPU_STATUS_IDLE) {
 			sidecar_own(cpu, file);
@@ -40,6 +44,7 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 			sidecar_request(cpu);
 		} else {
 			err = -EIO;
+			WRITE_ONCE(cpu->privileged->quiet, 0);
 			if (found != SIDECAR_CPU_STATUS_FAULTED)
 				sidecar_set_state(cpu, SIDECAR_LOST);
 		}
@@ -82,23 +87,24 @@ bool sidecar_cancel(struct sidecar_cpu *cpu)
 	return asked;
 }
 
-/* Looks for the end without sleeping, for poll_us at most and while nobody else wants the CPU; true
- * if the command ended. Every look follows a PAUSE, with which an emulated CPU lets others run.
+/* Looks for the end without sleeping, for poll_us at most and while nobody else wants this CPU;
+ * true if the command ended. Between looks is a PAUSE, with which an emulated CPU lets others run.
  */
-static bool poll_for_end(const struct sidecar_cpu *cpu)
+static bool poll_for_end(struct sidecar_cpu *cpu)
 {
-	unsigned int us = READ_ONCE(sidecar_poll_us);
-	ktime_t deadline;
+	u64 started = rdtsc(), ticks = (u64)READ_ONCE(sidecar_poll_us) * tsc_khz / 1000;
+	bool ended;
 
-	if (!us)
+	if (!READ_ONCE(cpu->privileged->quiet))
 		return false;
-	deadline = ktime_add_us(ktime_get(), us);
-	while (sidecar_in_command(cpu)) {
-		if (need_resched() || ktime_after(ktime_get(), deadline))
-			return false;
+	while (!(ended = !sidecar_in_command(cpu)) && !need_resched() &&
+	       rdtsc() - started < ticks)
 		cpu_relax();
-	}
-	return true;
+	WRITE_ONCE(cpu->privileged->quiet, 0);
+	/* The caller looks once more; the CPU reads `quiet` after it has changed its status. */
+	if (!ended)
+		smp_mb();
+	return ended;
 }
 
 /* Waits for the end of the command; true if it ended. A signal cancels the command, which then has

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0xa237cbf8f1c1c512ULL
+#define SIDECAR_ABI_HASH 0xc95f56d0e8097d6bULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -1300,8 +1300,11 @@ struct sidecar_log_ring {
 struct sidecar_privileged_page {
 	/* 0x0: ABI_VERSION of the sidecar, written on arrival */
 	__u32 abi_version;
-	/* 0x4: zero */
-	__u32 reserved_4;
+	/*
+	 * 0x4: driver: not 0 while it looks for the end of a command itself: no attention at
+	 * that end
+	 */
+	__u32 quiet;
 	/* 0x8: ABI hash of the sidecar, written on arrival */
 	__u64 abi_hash;
 	/* 0x10: restarts that the driver has ordered; logged by the arriving CPU */

@@ -111,8 +111,10 @@ def execute() -> str:
 
 
 def finish() -> str:
-    """Give the CPU back: status to IDLE, then attention. Also the last step of an arrival.
+    """Give the CPU back: status to IDLE, then attention, unless the driver looks itself. Also an arrival's last step.
 
+    A driver that stops looking clears `quiet`, then looks once more, with a full barrier between; here the status is
+    changed by a locked instruction before `quiet` is read. So one of the two sees what the other did.
     Whatever else the status has become in the meantime, park deals with.
     In: nothing. Out: park. Interrupts: off. Stack: 8 bytes.
     """
@@ -128,7 +130,9 @@ def finish() -> str:
             mov     eax, CpuStatus.STOP
             lock cmpxchg byte ptr [rbx], cl
             jne     park
-    .idle:  call    raise_attention
+    .idle:  cmp     dword ptr [rip + privileged_page + PrivilegedPage.quiet], 0
+            jne     park
+            call    raise_attention
             jmp     park
     """
 

@@ -159,7 +159,7 @@ PrivilegedPage = Layout(
     "PrivilegedPage",
     Struct(
         "abi_version" / Int32ul * "ABI_VERSION of the sidecar, written on arrival",
-        "reserved_4" / Int32ul * "zero",
+        "quiet" / Int32ul * "driver: not 0 while it looks for the end of a command itself: no attention at that end",
         "abi_hash" / Int64ul * "ABI hash of the sidecar, written on arrival",
         "restart_count" / Int64ul * "restarts that the driver has ordered; logged by the arriving CPU",
         "vp_created" / Int64ul * "0: no virtual processor; else the number of its creation, another one each time",

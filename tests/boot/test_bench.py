@@ -37,9 +37,10 @@ def test_commands_are_measured_in_time_and_in_instructions(written: tuple[dict[s
         assert all(1000 < median < 10e9 for median in ways[way.name]["ns"]), way.name
         if way.counted:
             assert len(ways[way.name]["instructions"]) == 11, way.name
-    polled = sorted(there for _, there in ways["sidecar, kernel, polled"]["instructions"])
-    assert 40 <= polled[5] < 100  # the sidecar CPU's side of NONE
-    assert all(here > 50 and there > 500 for here, there in ways["smp_call_function_single"]["instructions"])
+    polled, theirs = ways["sidecar, kernel, polled"]["instructions"], ways["smp_call_function_single"]["instructions"]
+    assert 40 <= min(there for _, there in polled) < 120  # the sidecar CPU's side of NONE
+    assert all(here > 50 and there > 500 for here, there in theirs)
+    assert min(map(sum, polled)) < 0.35 * min(map(sum, theirs))
     document = (directory / "performance.md").read_text()
     assert "\n    sidecar bench --only dispatch\n" in document
     assert "| smp_call_function_single | " in document

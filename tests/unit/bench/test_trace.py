@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.bench.dispatch import Taken, parse
+from sidecar.bench.dispatch import Taken, parse, usual
 from sidecar.bench.programs import NoSource, compile_program
 from sidecar.bench.trace import SOURCE, Counted, Trace, count, decode, without_waiting
 
@@ -65,3 +65,8 @@ def test_the_line_of_times() -> None:
     assert parse("1 2 3 4 5\n") == Taken(1, 2, 3, 4, 5)
     with pytest.raises(ValueError, match="instead of five times"):
         parse("Killed\n")
+
+
+def test_the_usual_number_is_met_by_no_interrupt() -> None:
+    assert usual([317, 317, 318, 5000, 6000, 7000, 20000, 30000]) == 318
+    assert usual([7]) == 7
