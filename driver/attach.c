@@ -50,9 +50,11 @@ static bool ask(struct sidecar_cpu *cpu)
 /* CPU hotplug is held still. SYNC afterwards if the CPU was asked to answer. */
 static void look_at(struct sidecar_cpu *cpu)
 {
-	if (cpu->linux_only) {
+	if (cpu->linux_only)
 		return;
-	} else if (cpu_online(cpu->number)) {
+	/* A virtual processor of before is nobody's now, and its memory may be anybody's. */
+	WRITE_ONCE(cpu->privileged->vp_created, 0);
+	if (cpu_online(cpu->number)) {
 		note_taken(cpu);
 	} else if (sidecar_status(cpu) == SIDECAR_CPU_STATUS_FAULTED) {
 		sidecar_tell_fault(cpu);

@@ -10,6 +10,8 @@
 #include <linux/errno.h>
 #include <linux/string.h>
 
+#include "vp.h"
+
 /* --- status: the sidecar's byte ------------------------------------------------------------- */
 
 /* Whatever the CPU has stored before it stored this status is visible afterwards. */
@@ -208,7 +210,9 @@ int sidecar_claim(struct sidecar_cpu *cpu, struct sidecar_file *file)
 	return err;
 }
 
-/* -EPERM if `file` does not hold the CPU, -EBUSY while a command runs or its end is not told. */
+/* -EPERM if `file` does not hold the CPU, -EBUSY while a command runs or its end is not told, or if
+ * it has a virtual processor.
+ */
 static int require_released(const struct sidecar_cpu *cpu, const struct sidecar_file *file)
 {
 	lockdep_assert_held(&cpu->node->lock);
@@ -217,7 +221,7 @@ static int require_released(const struct sidecar_cpu *cpu, const struct sidecar_
 	if (cpu->owner != file)
 		return -EPERM;
 	if (cpu->state == SIDECAR_SYNC || cpu->state == SIDECAR_STARTING ||
-	    sidecar_in_flight(cpu) || !list_empty(&cpu->finished))
+	    sidecar_in_flight(cpu) || !list_empty(&cpu->finished) || sidecar_has_vp(cpu))
 		return -EBUSY;
 	return 0;
 }

@@ -12,6 +12,8 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "vp.h"
+
 /* What INFO answers; as upstream. */
 struct sidecar_info {
 	u32 base_cpu;
@@ -24,6 +26,7 @@ void sidecar_file_init(struct sidecar_file *file, struct sidecar_node *node)
 	file->node = node;
 	mutex_init(&file->map_lock);
 	mutex_init(&file->read_lock);
+	mutex_init(&file->vp_lock);
 	init_waitqueue_head(&file->wait);
 	INIT_LIST_HEAD(&file->finished);
 }
@@ -32,6 +35,7 @@ void sidecar_file_init(struct sidecar_file *file, struct sidecar_node *node)
 void sidecar_file_end(struct sidecar_file *file)
 {
 	sidecar_abandon(file);
+	mutex_destroy(&file->vp_lock);
 	mutex_destroy(&file->read_lock);
 	mutex_destroy(&file->map_lock);
 }
@@ -87,7 +91,7 @@ static long ioctl(struct file *filp, unsigned int request, unsigned long argumen
 	if (request == SIDECAR_IOCTL_INFO)
 		return answer_info(file->node, (void __user *)argument);
 	if (index >= ARRAY_SIZE(commands) || !commands[index])
-		return -ENOTTY;
+		return sidecar_vp_ioctl(file, request, argument);
 	cpu = sidecar_node_cpu(file->node, argument);
 	if (!cpu)
 		return -EINVAL;

@@ -18,6 +18,8 @@
 #include <linux/cpuhotplug.h>
 #include <linux/cpumask.h>
 
+#include "vp.h"
+
 static enum cpuhp_state prepare_state, online_state;
 
 /* A run may have ended whose attention interrupt is still on its way. */
@@ -42,8 +44,9 @@ static void give_up(struct sidecar_cpu *cpu)
 }
 
 /*
- * 0 and SYNC, or STARTING if it was LOST; 1 if the CPU is Linux's already; -EAGAIN while something
- * runs on it, and then nobody begins a command until it was taken or given up.
+ * 0 and SYNC, or STARTING if it was LOST; 1 if the CPU is Linux's already; -EBUSY if it has a
+ * virtual processor, whose registers would be lost; -EAGAIN while something runs on it, and then
+ * nobody begins a command until it was taken or given up.
  */
 static int try_take(struct sidecar_cpu *cpu)
 {
@@ -53,6 +56,8 @@ static int try_take(struct sidecar_cpu *cpu)
 	spin_lock_irqsave(&cpu->node->lock, flags);
 	if (cpu->state == SIDECAR_REMOVED)
 		result = 1;
+	else if (sidecar_has_vp(cpu))
+		result = -EBUSY;
 	else if (!may_take(cpu))
 		result = -EAGAIN;
 	else
@@ -63,7 +68,7 @@ static int try_take(struct sidecar_cpu *cpu)
 	return result;
 }
 
-/* The same, after waiting. Not -EBUSY: upon that newer kernels try five times more. */
+/* The same, after waiting. */
 static int take(struct sidecar_cpu *cpu)
 {
 	ktime_t deadline = sidecar_deadline(sidecar_timeout_ms);
@@ -113,7 +118,9 @@ static int remove(struct sidecar_cpu *cpu)
 	return 0;
 }
 
-/* Linux is about to start the CPU `number`. */
+/* Linux is about to start the CPU `number`. Never -EBUSY: upon that newer kernels try five times
+ * more.
+ */
 static int prepare(unsigned int number)
 {
 	struct sidecar_cpu *cpu = sidecar_find_cpu(number);
@@ -125,6 +132,10 @@ static int prepare(unsigned int number)
 	if (err == -EAGAIN)
 		sidecar_cpu_err(cpu, "Linux cannot have it: it is still busy after %u ms (%s)",
 				sidecar_timeout_ms, sidecar_state_name(READ_ONCE(cpu->state)));
+	if (err == -EBUSY) {
+		sidecar_cpu_err(cpu, "Linux cannot have it: it has a virtual processor");
+		return -EAGAIN;
+	}
 	if (err)
 		return min(err, 0);
 	if (cpu->state == SIDECAR_STARTING) {

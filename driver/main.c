@@ -13,6 +13,8 @@
 #include <linux/slab.h>
 #include <asm/apic.h>
 
+#include "vp.h"
+
 struct sidecar_machine sidecar;
 
 static int set_timeout(const char *text, const struct kernel_param *param)
@@ -60,6 +62,9 @@ MODULE_PARM_DESC(hang_ms, "a CPU that gives no sign of life in a command for so 
 bool sidecar_online = true;
 module_param_named(online, sidecar_online, bool, 0444);
 MODULE_PARM_DESC(online, "bring online the CPUs that the sidecar leaves to Linux");
+
+module_param_named(io_ports, sidecar_io_ports, charp, 0444);
+MODULE_PARM_DESC(io_ports, "I/O ports that guests of virtual processors use directly, such as 0x2f8-0x2ff,0x80");
 
 static void destroy_nodes(void)
 {
@@ -121,9 +126,12 @@ static int __init load(void)
 		pr_err("Linux runs the APICs in xAPIC mode, in which the driver cannot interrupt the sidecar's CPUs: boot the machine with an IOMMU that remaps interrupts (QEMU: -machine q35,kernel-irqchip=split -device intel-iommu,intremap=on,eim=on) and without nox2apic or intremap=off\n");
 		return -ENODEV;
 	}
-	err = sidecar_table_read();
+	err = sidecar_ports_set_up();
 	if (err)
 		return err;
+	err = sidecar_table_read();
+	if (err)
+		goto tear_down_ports;
 	err = create_nodes();
 	if (err)
 		goto forget_table;
@@ -153,6 +161,8 @@ destroy_nodes:
 	destroy_nodes();
 forget_table:
 	sidecar_table_forget();
+tear_down_ports:
+	sidecar_ports_tear_down();
 	return err;
 }
 
@@ -166,6 +176,7 @@ static void __exit unload(void)
 	sidecar_class_unregister();
 	destroy_nodes();
 	sidecar_table_forget();
+	sidecar_ports_tear_down();
 }
 
 module_init(load);

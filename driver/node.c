@@ -12,6 +12,8 @@
 #include <linux/ioport.h>
 #include <linux/slab.h>
 
+#include "vp.h"
+
 static int check_control_page(const struct sidecar_node *node)
 {
 	const struct sidecar_control_page *control = node->control;
@@ -142,6 +144,10 @@ fail:
 /* Nobody uses the node any more. */
 void sidecar_node_destroy(struct sidecar_node *node)
 {
+	unsigned int i;
+
+	for (i = 0; node->cpus && i < node->cpu_count; i++)
+		sidecar_vp_forsake(&node->cpus[i]);
 	if (node->control)
 		memunmap(node->control);
 	if (node->region)

@@ -4,9 +4,9 @@
  *
  * Suspend and hibernation are refused: the CPUs of the sidecar would lose their state. Before a
  * reboot or kexec no command is begun any more, running ones are cancelled, a CPU that does not
- * end its command is halted by INIT, and nobody is notified from then on: idle CPUs stay halted
- * in the sidecar, and the next kernel's driver finds them. In a panic the notification alone is
- * ended, by plain stores.
+ * end its command is halted by INIT, virtual processors end, and nobody is notified from then on:
+ * idle CPUs stay halted in the sidecar, and the next kernel's driver finds them. In a panic the
+ * notification alone is ended, by plain stores.
  */
 #include "sidecar.h"
 
@@ -14,6 +14,8 @@
 #include <linux/panic_notifier.h>
 #include <linux/reboot.h>
 #include <linux/suspend.h>
+
+#include "vp.h"
 
 #define CANCEL_MS 1000
 
@@ -44,11 +46,13 @@ static void quiesce(struct sidecar_node *node, ktime_t deadline)
 	struct sidecar_cpu *cpu;
 
 	sidecar_for_each_cpu(cpu, node) {
-		if (cpu->linux_only ||
-		    sidecar_wait_until(cpu->wait, !sidecar_in_command(cpu), deadline))
+		if (cpu->linux_only)
 			continue;
-		sidecar_cpu_err(cpu, "runs a command that does not end: halted by INIT");
-		sidecar_halt_by_init(cpu);
+		if (!sidecar_wait_until(cpu->wait, !sidecar_in_command(cpu), deadline)) {
+			sidecar_cpu_err(cpu, "runs a command that does not end: halted by INIT");
+			sidecar_halt_by_init(cpu);
+		}
+		sidecar_vp_shut_down(cpu);
 	}
 	sidecar_response_silence(node);
 }

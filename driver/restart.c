@@ -14,6 +14,8 @@
 #include <asm/apic.h>
 #include <asm/msr.h>
 
+#include "vp.h"
+
 #define ATTEMPTS 3
 #define ARRIVE_MS 2000
 #define INIT_US 10000
@@ -72,6 +74,7 @@ static bool try_once(struct sidecar_cpu *cpu)
 	ktime_t deadline;
 
 	sidecar_halt_by_init(cpu);
+	sidecar_vp_renew(cpu);
 	WRITE_ONCE(cpu->privileged->restart_count, cpu->privileged->restart_count + 1);
 	if (!publish_run(cpu))
 		return false;
@@ -88,6 +91,7 @@ bool sidecar_bring_up(struct sidecar_cpu *cpu)
 
 	for (attempt = 0; attempt < ATTEMPTS && !READ_ONCE(sidecar.stopping); attempt++) {
 		if (try_once(cpu)) {
+			sidecar_vp_came_back(cpu);
 			sidecar_publish_state(cpu, SIDECAR_AVAIL);
 			return true;
 		}

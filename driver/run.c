@@ -17,6 +17,8 @@
 #include <asm/msr.h>
 #include <asm/tsc.h>
 
+#include "vp.h"
+
 /* The CPU is told to run what is in its command page; the file holds it from now on. */
 static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sidecar_state state)
 {
@@ -261,7 +263,8 @@ static bool give_up(struct sidecar_cpu *cpu)
 	return running;
 }
 
-static void disown(struct sidecar_cpu *cpu)
+/* Nobody is told of a run that has ended. */
+static void forget_run(struct sidecar_cpu *cpu)
 {
 	unsigned long flags;
 
@@ -269,6 +272,14 @@ static void disown(struct sidecar_cpu *cpu)
 	list_del_init(&cpu->finished);
 	if (sidecar_in_flight(cpu))
 		end(cpu);
+	spin_unlock_irqrestore(&cpu->node->lock, flags);
+}
+
+static void disown(struct sidecar_cpu *cpu)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&cpu->node->lock, flags);
 	if (cpu->state == SIDECAR_AVAIL)
 		sidecar_scrub(cpu);
 	cpu->owner = NULL;
@@ -276,8 +287,8 @@ static void disown(struct sidecar_cpu *cpu)
 }
 
 /* The file is closed, nothing maps its CPUs' pages any more: its runs are cancelled, all at once,
- * and its claims end. What is SYNC or STARTING here is being converted or returned by Linux, and
- * its pages are cleared by its next arrival.
+ * and its virtual processors and claims end. What is SYNC or STARTING here is being converted or
+ * returned by Linux, and its pages are cleared by its next arrival.
  */
 void sidecar_abandon(struct sidecar_file *file)
 {
@@ -295,6 +306,8 @@ void sidecar_abandon(struct sidecar_file *file)
 		    !sidecar_wait_until(cpu->wait, !sidecar_in_command(cpu), deadline) &&
 		    give_up(cpu))
 			sidecar_time_out(cpu, "a command whose file was closed");
+		forget_run(cpu);
+		sidecar_vp_abandon(cpu);
 		disown(cpu);
 	}
 }

@@ -83,11 +83,14 @@ struct sidecar_file {
 	struct address_space *mapping;
 	struct mutex map_lock;
 	struct mutex read_lock;
+	struct mutex vp_lock;
 	wait_queue_head_t wait;
 	struct list_head finished;
 };
 
-/* One CPU of a node. Only the fields from `state` to `beat` ever change. */
+struct sidecar_vp;
+
+/* One CPU of a node. Only the fields from `state` to `vp` ever change. */
 struct sidecar_cpu {
 	struct sidecar_node *node;
 	unsigned int number;
@@ -115,6 +118,8 @@ struct sidecar_cpu {
 	u32 last_command;
 	u64 faults_told;
 	struct sidecar_beat beat;
+	/* Its virtual processor, or NULL: see vp.h. */
+	struct sidecar_vp *vp;
 
 	/* Written by who holds SYNC or STARTING. */
 	u64 conversions;

@@ -68,6 +68,7 @@ CPU_ATTRIBUTE(apic_id, "%u", cpu->apic_id);
 CPU_ATTRIBUTE(index, "%u", cpu->index);
 CPU_ATTRIBUTE(policy, "%s", cpu->linux_only ? "linux" : "sidecar");
 CPU_ATTRIBUTE(claimed, "%u", !!READ_ONCE(cpu->owner));
+CPU_ATTRIBUTE(vp, "%u", !!READ_ONCE(cpu->vp));
 CPU_ATTRIBUTE(commands, "%llu", READ_ONCE(cpu->diagnostic->counters.commands));
 CPU_ATTRIBUTE(errors, "%llu", READ_ONCE(cpu->diagnostic->counters.errors));
 CPU_ATTRIBUTE(requests, "%llu", READ_ONCE(cpu->diagnostic->counters.requests));
@@ -112,6 +113,7 @@ static struct attribute *cpu_attrs[] = {
 	&cpu_index.attr,
 	&cpu_policy.attr,
 	&cpu_claimed.attr,
+	&cpu_vp.attr,
 	&cpu_commands.attr,
 	&cpu_errors.attr,
 	&cpu_requests.attr,

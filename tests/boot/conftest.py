@@ -10,8 +10,10 @@ import pytest
 
 from sidecar.qemu.linux.kernels import WHICH, Which
 from sidecar.qemu.linux_session import LinuxSession
+from sidecar.qemu.waiting import wait_until
 from tests.support.booted import RUN_DIRECTORIES
 from tests.support.kernel_log import KernelLog
+from tests.support.linux_vmm import SECONDS, Vmm, pins
 from tests.support.shared_linux import SharedLinux
 from tests.support.stock_linux import StockLinux
 
@@ -65,3 +67,13 @@ def bare(shared_linux: SharedLinux) -> Iterator[LinuxSession]:
     log = KernelLog(session)
     yield session
     assert log.complaints() == []
+
+
+@pytest.fixture
+def vmm(driven: LinuxSession) -> Iterator[Vmm]:
+    """A process in the shared machine that has /dev/sidecar0 open and CPU 1 claimed; no page stays pinned after it."""
+    before = pins(driven)
+    with Vmm(driven) as running:
+        running.claim(1)
+        yield running
+    wait_until(lambda: pins(driven) == before, seconds=SECONDS, what="every page to be unpinned", interval=0.1)
