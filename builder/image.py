@@ -62,9 +62,9 @@ from sidecar.kernel import (
     svm_instruction,
     svm_messages,
     svm_msr,
-    svm_nmi,
     svm_run,
     svm_state,
+    svm_step,
     trampoline,
     translate,
     vmcb_check,
@@ -110,7 +110,7 @@ from sidecar.shim import (
 KERNEL: tuple[ModuleType, ...] = (
     entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
     registers_vp, provoke, gaps, remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages,
-    svm_exits, svm_instruction, svm_msr, svm_cr8, svm_nmi, cpuid_policy, vmcb_check, guest_memory, guest_walk,
+    svm_exits, svm_instruction, svm_msr, svm_cr8, svm_step, cpuid_policy, vmcb_check, guest_memory, guest_walk,
     translate, interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
@@ -137,6 +137,7 @@ NAMES_FOR_TEXT: dict[str, object] = {
     "ParamsFlags": ParamsFlags,
     "VpOperation": vp.VpOperation,
     "Kind": svm_msr.Kind,
+    "Step": svm_step.Step,
     "Uart": serial.Uart,
     "Port": console.Port,
     "ExitCode": console.ExitCode,

@@ -28,7 +28,7 @@ def svm_deliver() -> str:
             je      .event
             call    deliver_interruption
             jmp     .window
-    .event: cmp     dword ptr [rip + vp_globals + VpGlobals.vp.iret_step], 0
+    .event: cmp     dword ptr [rip + vp_globals + VpGlobals.vp.step], 0
             jne     .window                         # the frame would show the sidecar's TF
             mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.pending_event]
             test    al, HvPendingEvent.PENDING
@@ -70,10 +70,15 @@ def svm_deliver() -> str:
             mov     qword ptr [rip + vp_globals + VpGlobals.vp.pending_event], rax
             mov     qword ptr [rip + vp_globals + VpGlobals.vp.pending_event + 8], rax
     .window:
-            and     dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], ~(Intercept1.VINTR | Intercept1.IRET)
             and     dword ptr [rip + vp_vmcb + Vmcb.intercept_cr], ~INTERCEPT_CR8_WRITE
             mov     rcx, qword ptr [rip + vp_vmcb + Vmcb.v_intr]
             and     ecx, {KEPT_V_INTR:#x}
+            mov     eax, dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1]
+            and     eax, ~(Intercept1.VINTR | Intercept1.IRET | Intercept1.CR0_SELECTIVE)
+            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.step], 0
+            jne     .step
+            or      eax, Intercept1.CR0_SELECTIVE
+            mov     dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], eax
             mov     eax, dword ptr [rip + vp_globals + VpGlobals.vp.deliverability]
             xor     edx, edx
             xchg    edx, dword ptr [rip + vp_globals + VpGlobals.vp.window_held]
@@ -99,10 +104,12 @@ def svm_deliver() -> str:
             mov     qword ptr [rip + vp_vmcb + Vmcb.v_intr], rcx
             cmp     dword ptr [rip + vp_globals + VpGlobals.vp.nmi_masked], 0
             je      .nmi_open
-            xor     eax, eax
-            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.iret_step], eax
-            jne     .done                           # this entry executes the IRET
             or      dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], Intercept1.IRET
+            xor     eax, eax
+            ret
+    .step:  mov     dword ptr [rip + vp_vmcb + Vmcb.intercept_misc1], eax
+            mov     qword ptr [rip + vp_vmcb + Vmcb.v_intr], rcx
+            xor     eax, eax
             ret
     .nmi_open:
             and     eax, HvDeliverability.NMI

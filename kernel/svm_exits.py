@@ -19,6 +19,7 @@ _INVALID_OPCODE = (
 HANDLERS: dict[int, str] = {
     **{SvmExit.EXCEPTION_0 + vector: "exit_exception" for vector in range(32)},
     SvmExit.CR8_WRITE: "exit_cr8",
+    SvmExit.CR0_SELECTIVE: "exit_cr0",
     SvmExit.VINTR: "exit_vintr",
     SvmExit.RDPMC: "exit_general_protection",
     SvmExit.CPUID: "exit_cpuid",
@@ -105,21 +106,19 @@ def begin_bare_message() -> str:
 def exit_invalid() -> str:
     """The processor refused the state. It is put back, for TCG has overwritten it with the sidecar's.
 
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8. Interrupts: off.
+    The guest itself can come here where the processor lets it make such a state, as TCG does.
+    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
     Stack: 24 bytes and those of its callees.
     """
     return """
     exit_invalid:
-            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 0
-            je      .kept
             lea     rsi, [rip + vp_globals + VpGlobals.save_area]
             lea     rdi, [rip + vp_vmcb + VMCB_SAVE_AREA]
             mov     ecx, VMCB_SAVE_BYTES // 8
             rep movsq
-    .kept:  mov     eax, SvmExit.INVALID
+            mov     eax, SvmExit.INVALID
             mov     qword ptr [rip + vp_vmcb + Vmcb.exit_code], rax
-            xor     eax, eax
-            xor     edx, edx
+            call    check_vmcb
             jmp     invalid_message
     """
 
@@ -283,10 +282,18 @@ def exit_exception() -> str:
             jb      exception_message
             cmp     edi, {MACHINE_CHECK}
             je      .machine_check
-            cmp     edi, Vector.ALIGNMENT_CHECK
-            jne     raise_in_guest
-            or      edi, {GENERAL_PROTECTION & ~0xFF:#x}    # its error code is 0
-            jmp     raise_in_guest
+            mov     eax, {WITH_ERROR_CODE:#x}
+            bt      eax, edi
+            jae     raise_in_guest
+            cmp     edi, Vector.PAGE_FAULT
+            jne     .code
+            mov     rax, qword ptr [rip + vp_vmcb + Vmcb.exit_info_2]
+            mov     qword ptr [rip + vp_vmcb + Vmcb.cr2], rax
+    .code:  or      edi, {GENERAL_PROTECTION & ~0xFF:#x}
+            call    raise_in_guest
+            mov     ecx, dword ptr [rip + vp_vmcb + Vmcb.exit_info_1]
+            mov     dword ptr [rip + vp_globals + VpGlobals.vp.pending_interruption + 4], ecx
+            ret
     .machine_check:
             int     {MACHINE_CHECK}                 # recorded as a fault of this CPU
             xor     eax, eax

@@ -60,13 +60,16 @@ def svm_run() -> str:
             call    svm_deliver
             test    eax, eax
             jne     .end
+            lea     rsi, [rip + vp_vmcb + VMCB_SAVE_AREA]
+            lea     rdi, [rip + vp_globals + VpGlobals.save_area]
+            mov     ecx, VMCB_SAVE_BYTES // 8
+            rep movsq                               # TCG overwrites what it refuses to run
+            call    hide_lme
             call    svm_enter
+            call    show_lme
             call    svm_requeue
-            cmp     dword ptr [rip + vp_vmcb + Vmcb.exit_code], SvmExit.INVALID
-            je      .refused
             mov     dword ptr [rip + vp_globals + VpGlobals.vp.check_needed], 0
-    .refused:
-            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.iret_step], 0
+            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.step], 0
             jne     .stepped
     .exit:
             mov     rax, qword ptr [rip + vp_vmcb + Vmcb.exit_code]

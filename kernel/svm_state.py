@@ -52,19 +52,14 @@ def svm_begin() -> str:
             call    check_vmcb
             test    eax, eax
             jne     invalid_message
-            lea     rsi, [rip + vp_vmcb + VMCB_SAVE_AREA]
-            lea     rdi, [rip + vp_globals + VpGlobals.save_area]
-            mov     ecx, VMCB_SAVE_BYTES // 8
-            rep movsq                               # TCG overwrites what it refuses to run
-            xor     eax, eax
     .done:  ret
     """
 
 
 def svm_end() -> str:
-    """Take the outcome of a run out of the VMCB.
+    """Take the outcome of a run out of the VMCB. A step that was not made is forgotten: its cause comes again.
 
-    In: the VMCB. Clobbers: rax, rcx. Interrupts: off. Stack: none.
+    In: the VMCB. Clobbers: rax, rcx, rdx, rdi. Interrupts: off. Stack: 16 bytes.
     """
     copies = "".join(
         f"""
@@ -80,6 +75,10 @@ def svm_end() -> str:
     )
     return f"""
     svm_end:
+            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.step], 0
+            je      .no_step
+            call    end_step
+    .no_step:
             mov     rax, qword ptr [rip + vp_vmcb + Vmcb.cr2]
             mov     qword ptr [rip + vp_globals + VpGlobals.vp.gps + 8 * 4], rax
             mov     rax, qword ptr [rip + vp_vmcb + Vmcb.dr6]
