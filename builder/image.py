@@ -187,7 +187,7 @@ def kernel() -> Image:
         "_end": plan.memory_bytes,
     }
     linked = code.link(_addresses(code, plan), absolute=absolute, allow_absolute=False)
-    contents = _patched(linked, code, descriptors.late_data(linked.symbols) | svm.late_data())
+    contents = _patched(linked, code, descriptors.late_data(linked.symbols))
     elf = write_elf(
         plan, contents=contents, symbols=_symbols(code, linked), relocations=linked.relocations,
         entry=linked.symbols["entry"],

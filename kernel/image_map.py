@@ -7,6 +7,9 @@ tables themselves: a CPU that runs wild cannot take the others' mappings with it
 Ref: SDM vol. 3A, 4.5 (4-level paging).
 """
 
+from sidecar.layout.svm import IOPM_PAGES, MSRPM_PAGES
+
+PERMISSION_PAGES = IOPM_PAGES + MSRPM_PAGES
 TABLES = ("image_table", "transition_pml4", "low_pdpt", "low_pd", "low_table", "high_pdpt", "high_pd")
 """One page each, in .bss; read-only as soon as CPUs run on them."""
 
@@ -114,7 +117,8 @@ def map_transition() -> str:
     """Link the transition tables: the trampoline page at its own address, the image at IMAGE_VA, tables read-only.
 
     The node windows are added by prepare_nodes.
-    In: r15 params. Clobbers: rax, rcx, rdx, rsi. Interrupts: off. Stack: none.
+    The permission maps of SVM lie behind the tables, and are filled here: in the file they would be five pages of ones.
+    In: r15 params. Clobbers: rax, rcx, rdx, rsi, rdi. Interrupts: off. Stack: none. Ref: APM vol. 2, 15.10.1, 15.11.
     """
 
     def link(table: str, slot: str, target: str) -> str:
@@ -146,7 +150,12 @@ def map_transition() -> str:
             mov     qword ptr [rip + image_table_pa], rax
             lea     rdx, [rip + permission_maps]
             mov     qword ptr [rip + permission_maps_pa], rdx
-            mov     esi, {len(TABLES)}
+            lea     rdi, [rip + permission_maps]
+            mov     ecx, {PERMISSION_PAGES} * PAGE_SIZE // 8
+            or      rax, -1
+            rep stosq
+            lea     rax, [rip + image_table]
+            mov     esi, {len(TABLES) + PERMISSION_PAGES}
             lea     rcx, [rip + {TABLES[0]}]
             lea     rdx, [rip + __ehdr_start]
             sub     rcx, rdx
@@ -159,6 +168,8 @@ def map_transition() -> str:
             ret
             .section .bss
             .align  PAGE_SIZE{tables}
+    permission_maps:                                # I/O, three pages, and MSRs, two: every bit set, one for all CPUs
+            .zero   {PERMISSION_PAGES} * PAGE_SIZE
     transition_cr3:                                 # physical addresses, for CPUs that run at IMAGE_VA
             .zero   8
     image_table_pa:

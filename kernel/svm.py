@@ -7,7 +7,7 @@ Ref: AMD64 APM vol. 2, 15.4 (enabling SVM), 15.5, 15.25 (nested paging), 14.1.3 
 
 from dataclasses import dataclass
 
-from sidecar.layout.svm import IOPM_PAGES, MSRPM_PAGES, Intercept1, Intercept2, VIntr
+from sidecar.layout.svm import Intercept1, Intercept2, VIntr
 from sidecar.layout.x86 import PAT_RESET_VALUE
 
 INTERCEPTS_1 = (
@@ -72,19 +72,13 @@ INITIAL: tuple[Initial, ...] = (
 _POINTERS = {8: "qword", 4: "dword", 2: "word", 1: "byte"}
 
 
-def late_data() -> dict[str, bytes]:
-    """The contents of the permission maps: label -> bytes."""
-    return {"permission_maps": b"\xff" * ((IOPM_PAGES + MSRPM_PAGES) * 4096)}
-
-
 def svm_probe() -> str:
-    """Does this CPU have SVM with nested paging, and may it be used? Here stand the table of operations, and the
-    permission maps: one of each for all CPUs, in read-only memory, all ones.
+    """Does this CPU have SVM with nested paging, and may it be used? Here stands the table of operations too.
 
-    Ref: APM vol. 2, 15.4, 15.10.1 (IOPM: three pages), 15.11 (MSRPM: two pages).
+    Ref: APM vol. 2, 15.4.
     Out: rsi 0, or a sentence whose argument is the command. Clobbers: rax, rcx, rdx. Interrupts: off. Stack: 8 bytes.
     """
-    return f"""
+    return """
     svm_probe:
             push    rbx
             lea     rsi, [rip + text_no_svm]
@@ -113,9 +107,6 @@ def svm_probe() -> str:
     svm_operations:                                 # in the order of VpOperation
             .quad   svm_probe, svm_create, svm_destroy, svm_run
             .section .rodata
-            .align  PAGE_SIZE
-    permission_maps:                                # filled with ones by late_data
-            .zero   {IOPM_PAGES + MSRPM_PAGES} * PAGE_SIZE
     text_no_svm:
             .asciz  "command %u: this CPU has no SVM with nested paging"
     text_svm_disabled:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.builder import image
-from sidecar.kernel.image_map import TABLES
+from sidecar.kernel.image_map import PERMISSION_PAGES, TABLES
 from sidecar.layout import IMAGE_VA, PAGE_SIZE
 from sidecar.layout.address_map import CPU_MAP_SLOT, IMAGE_MAX_BYTES, TABLE_ENTRIES
 from sidecar.layout.x86 import PTE_ADDRESS_MASK, Pte
@@ -89,8 +89,10 @@ def expected_rights() -> dict[int, int]:
             rights |= dict.fromkeys(slots, bits)
         elif segment["p_type"] == RELRO:
             rights |= {slot: rights[slot] & ~Pte.WRITE for slot in slots}
-    for table in TABLES:
-        rights[image.kernel().linked.symbols[table] // PAGE_SIZE] &= ~Pte.WRITE
+    symbols = image.kernel().linked.symbols
+    maps = symbols["permission_maps"] // PAGE_SIZE
+    for slot in (*(symbols[table] // PAGE_SIZE for table in TABLES), *range(maps, maps + PERMISSION_PAGES)):
+        rights[slot] &= ~Pte.WRITE
     return rights
 
 
@@ -98,6 +100,13 @@ def entries(kernel: Emulator, table: str) -> dict[int, int]:
     """The entries of a table that are not zero, by slot."""
     values = struct.unpack(f"<{TABLE_ENTRIES}Q", kernel.read(table, PAGE_SIZE))
     return {slot: value for slot, value in enumerate(values) if value}
+
+
+def test_every_bit_of_the_permission_maps_is_set() -> None:
+    kernel = entered()
+    maps = kernel.number("permission_maps_pa")
+    assert maps % PAGE_SIZE == 0
+    assert kernel.read(maps, PERMISSION_PAGES * PAGE_SIZE) == b"\xff" * (PERMISSION_PAGES * PAGE_SIZE)
 
 
 def test_the_image_is_mapped_with_the_rights_of_its_segments() -> None:
