@@ -11,6 +11,7 @@ from sidecar.bench.boots import Mode
 from sidecar.bench.context import Context
 from sidecar.bench.figures import Figure, Group, Table
 from sidecar.qemu.linux.kernels import WHICH, Which
+from sidecar.qemu.session import BootFailed
 
 MIB = 1 << 20
 EXPECTED_SECONDS = 40.0
@@ -77,7 +78,10 @@ def _convert_ms(context: Context, which: Which) -> float | None:
     """What one conversion takes, measured now if it was not."""
     key = f"convert_ms {which}"
     if key not in context.known and context.budget.allows(conversion.EXPECTED_SECONDS * len(WHICH)):
-        conversion.measure(context)
+        try:
+            conversion.measure(context)
+        except BootFailed as error:  # the rest can be told without it
+            context.leave_out(f"conversions: {str(error).splitlines()[0]}")
     return context.known.get(key)
 
 
