@@ -7,11 +7,20 @@ tables themselves: a CPU that runs wild cannot take the others' mappings with it
 Ref: SDM vol. 3A, 4.5 (4-level paging).
 """
 
+from collections.abc import Mapping
+
+from sidecar.layout.schema import PAGE_SIZE
 from sidecar.layout.svm import IOPM_PAGES, MSRPM_PAGES
 
 PERMISSION_PAGES = IOPM_PAGES + MSRPM_PAGES
 TABLES = ("image_table", "transition_pml4", "low_pdpt", "low_pd", "low_table", "high_pdpt", "high_pd")
 """One page each, in .bss; read-only as soon as CPUs run on them."""
+
+
+def read_only_pages(symbols: Mapping[str, int]) -> list[int]:
+    """Offsets of the pages of .bss that no CPU may write: the tables, and the permission maps behind them."""
+    maps = symbols["permission_maps"]
+    return [symbols[table] for table in TABLES] + [maps + page * PAGE_SIZE for page in range(PERMISSION_PAGES)]
 
 
 def map_image() -> str:

@@ -14,6 +14,7 @@ import pytest
 from sidecar.builder.image import kernel
 from sidecar.layout import IMAGE_VA, PAGE_SIZE, CpuMapEntry, PrivatePage
 from sidecar.layout.address_map import LARGE_PAGE, PAGES_PER_CPU, PER_CPU_MAP, PER_CPU_VA, WINDOWS_VA, Mapping
+from sidecar.layout.svm import IOPM_PAGES, MSRPM_PAGES
 from sidecar.protocol.address_check import CPU_MAP_VA, ImageSegment, differences, mapped_pa
 from sidecar.protocol.page_tables import walk
 from sidecar.qemu.session import Session
@@ -35,7 +36,7 @@ class Views:
     memory: QemuMemory
     pages: dict[int, dict[int, Page]]
     transition: dict[int, Page]
-    image_tables: set[int]
+    read_only: set[int]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,9 @@ def views(request: pytest.FixtureRequest) -> Iterator[Views]:
         session.machine.stop()
         memory = QemuMemory(session.machine)
         image = range(session.found.image_pa, session.found.image_pa + session.found.image_bytes)
+        maps = session.found.image_pa + kernel().linked.symbols["permission_maps"]
         shared = tables(memory, transition_root(session)) & set(image)
+        shared |= {maps + page * PAGE_SIZE for page in range(IOPM_PAGES + MSRPM_PAGES)}
         pages = {cpu: translations(session.machine, cpu) for cpu in session.cpus}
         yield Views(session, memory, pages, translations(session.machine, TURNED_AWAY), shared)
 
@@ -62,12 +65,12 @@ def run_directory(views: Views) -> Path:
 
 @pytest.fixture(scope="module")
 def image_pages(views: Views) -> dict[int, Page]:
-    """The image as it must be mapped: rights by readelf, but read-only what is a page table."""
+    """The image as it must be mapped: rights by readelf, but read-only what is a page table or permission map."""
     elf = views.session.machine.directory / "kernel.elf"
     elf.write_bytes(kernel().elf)
     base = views.session.found.image_pa
     return {
-        IMAGE_VA + at: Page(base + at, rights.writable and base + at not in views.image_tables, rights.executable)
+        IMAGE_VA + at: Page(base + at, rights.writable and base + at not in views.read_only, rights.executable)
         for at, rights in page_rights(elf).items()
     }
 

@@ -31,7 +31,7 @@ def segments(kernel: Image) -> list[ImageSegment]:
             rights |= dict.fromkeys(pages, ("W" in segment["flags"], "X" in segment["flags"]))
         elif segment["type"] == "PT_GNU_RELRO":
             rights |= dict.fromkeys(pages, (False, False))
-    rights |= {kernel.linked.symbols[table]: (False, False) for table in image_map.TABLES}
+    rights |= dict.fromkeys(image_map.read_only_pages(kernel.linked.symbols), (False, False))
     return [ImageSegment(page, PAGE_SIZE, *flags) for page, flags in sorted(rights.items())]
 
 

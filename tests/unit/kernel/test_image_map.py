@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.builder import image
-from sidecar.kernel.image_map import PERMISSION_PAGES, TABLES
+from sidecar.kernel.image_map import PERMISSION_PAGES, TABLES, read_only_pages
 from sidecar.layout import IMAGE_VA, PAGE_SIZE
 from sidecar.layout.address_map import CPU_MAP_SLOT, IMAGE_MAX_BYTES, TABLE_ENTRIES
 from sidecar.layout.x86 import PTE_ADDRESS_MASK, Pte
@@ -89,10 +89,8 @@ def expected_rights() -> dict[int, int]:
             rights |= dict.fromkeys(slots, bits)
         elif segment["p_type"] == RELRO:
             rights |= {slot: rights[slot] & ~Pte.WRITE for slot in slots}
-    symbols = image.kernel().linked.symbols
-    maps = symbols["permission_maps"] // PAGE_SIZE
-    for slot in (*(symbols[table] // PAGE_SIZE for table in TABLES), *range(maps, maps + PERMISSION_PAGES)):
-        rights[slot] &= ~Pte.WRITE
+    for page in read_only_pages(image.kernel().linked.symbols):
+        rights[page // PAGE_SIZE] &= ~Pte.WRITE
     return rights
 
 
