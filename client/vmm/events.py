@@ -9,16 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.client.vmm.exits import Exit, HaltExit, Intercept, WindowExit
-from sidecar.layout.hv import (
-    HvDeliverability,
-    HvInterruptionType,
-    HvPendingEvent,
-    HvPendingEventType,
-    HvPendingInterruption,
-)
+from sidecar.layout.hv import HvDeliverability, HvInterruptionType
 from sidecar.layout.hv_messages import HvExecutionState
 from sidecar.layout.hv_registers import HvRegisterName
 from sidecar.layout.x86 import Rflags
+from sidecar.protocol.vp_events import exception, interruption
 
 if TYPE_CHECKING:
     from sidecar.client.vmm.vp import Vp
@@ -55,10 +50,7 @@ class Events:
         self._nmi = True
 
     def fault(self, vector: int, *, error_code: int | None, address: int | None) -> None:
-        event = HvPendingEvent.PENDING | HvPendingEventType.EXCEPTION << 1 | vector << 16 | (address or 0) << 64
-        if error_code is not None:
-            event |= HvPendingEvent.DELIVER_ERROR_CODE | error_code << 32
-        self._vp.set({PENDING_EVENT: int(event)})
+        self._vp.set({PENDING_EVENT: exception(vector, error_code, parameter=address or 0)})
         self._open = self._nmi_open = False
 
     def waiting(self) -> tuple[list[int], bool]:
@@ -85,9 +77,9 @@ class Events:
         values: dict[str | int, int] = {}
         if self._nmi and self._nmi_open:
             self._nmi = False
-            values[PENDING_INTERRUPTION] = _pending(HvInterruptionType.NMI, NMI_VECTOR)
+            values[PENDING_INTERRUPTION] = interruption(HvInterruptionType.NMI, NMI_VECTOR)
         elif self._interrupts and self._open:
-            values[PENDING_INTERRUPTION] = _pending(HvInterruptionType.INTERRUPT, self._interrupts.pop())
+            values[PENDING_INTERRUPTION] = interruption(HvInterruptionType.INTERRUPT, self._interrupts.pop())
         wanted = (HvDeliverability.NMI if self._nmi else 0) | (HvDeliverability.INTERRUPT if self._interrupts else 0)
         if wanted != self._asked:
             values[DELIVERABILITY] = self._asked = wanted
@@ -107,6 +99,3 @@ class Events:
         else:
             self._open = False
 
-
-def _pending(kind: HvInterruptionType, vector: int) -> int:
-    return int(HvPendingInterruption.PENDING | kind << 1 | vector << 16)

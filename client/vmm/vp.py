@@ -23,11 +23,12 @@ from sidecar.client.vmm.exits import Exit, NotifiedExit, TimeLimitExit, decode_e
 from sidecar.client.vmm.fields import Fields
 from sidecar.client.vmm.registers import RSP_SLOT, Kind, Register, Value, decoded, register
 from sidecar.client.vmm.state import FX_BYTES, FX_STATE, SAVED, WRITABLE, VpSnapshot
-from sidecar.client.vmm.translation import Translation, translation_of, translation_request
 from sidecar.layout.command import CommandPage, SidecarCommand
+from sidecar.layout.hv import HvTranslateFlags
 from sidecar.layout.hv_registers import HvRegisterName
 from sidecar.layout.run import RunFlags
 from sidecar.protocol.errors import NothingRuns
+from sidecar.protocol.translation import Translation, read_translation, translate_request
 from sidecar.protocol.typed import Run, TypedCpu
 
 RUN_SECONDS = 30.0
@@ -254,9 +255,15 @@ class Vp:
         self.events.fault(vector, error_code=error_code, address=address)
 
     def translate(self, gva: int, *, write: bool = False, execute: bool = False) -> Translation:
-        """What an access of the guest, at its privilege, to a linear address would reach, or raise."""
-        request = translation_request(gva, write=write, execute=execute)
-        return translation_of(gva, self.cpu.execute(SidecarCommand.TRANSLATE_GVA, request))
+        """What an access of the guest, at its privilege, to a linear address would reach, or raise.
+
+        Accessed and dirty bits are set as the access would.
+        """
+        flags = HvTranslateFlags.SET_PAGE_TABLE_BITS | HvTranslateFlags.VALIDATE_READ
+        flags |= HvTranslateFlags.VALIDATE_WRITE if write else 0
+        flags |= HvTranslateFlags.VALIDATE_EXECUTE if execute else 0
+        answer = self.cpu.execute(SidecarCommand.TRANSLATE_GVA, translate_request(gva, int(flags)))
+        return read_translation(answer, gva)
 
     # --- all of it -------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from sidecar.client.vmm.answers import Answer
 from sidecar.client.vmm.registers import Kind, Segment, Value, register
-from sidecar.client.vmm.translation import GuestFault, Translation
-from sidecar.layout.hv import HvTranslateResult
+from sidecar.layout.hv import HvCacheType, HvTranslateResult
+from sidecar.protocol.translation import RaisedException, Translation
 
 MASK_64 = (1 << 64) - 1
 
@@ -50,8 +50,9 @@ class FakeGuest:
     def translate(self, gva: int, *, write: bool = False, execute: bool = False) -> Translation:
         code = self.faults.get(gva & ~0xFFF)
         if code is not None:
-            return Translation(HvTranslateResult.PAGE_NOT_PRESENT, 0, GuestFault(14, code, gva))
-        return Translation(HvTranslateResult.SUCCESS, gva, None)
+            raised = RaisedException(14, code, gva)
+            return Translation(HvTranslateResult.PAGE_NOT_PRESENT, 0, 1, HvCacheType.WRITE_BACK, raised)
+        return Translation(HvTranslateResult.SUCCESS, gva, 0, HvCacheType.WRITE_BACK, None)
 
     def advance_rip(self, length: int) -> None:
         self.advanced += length

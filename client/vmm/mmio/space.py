@@ -15,9 +15,10 @@ from sidecar.client.vmm.errors import Undecodable
 from sidecar.client.vmm.memory import GuestMemory
 from sidecar.client.vmm.ranges import Ranges
 from sidecar.client.vmm.registers import Value
-from sidecar.client.vmm.translation import Translation
+from sidecar.layout.hv import HvTranslateResult
 from sidecar.layout.ioctl import GuestRights as Rights
 from sidecar.layout.schema import PAGE_SIZE
+from sidecar.protocol.translation import Translation
 
 
 class Leave(Exception):
@@ -38,6 +39,16 @@ class Guest(Protocol):
     def get(self, *names: str | int) -> tuple[Value, ...]: ...
     def set(self, values: dict[str | int, Value] | None = None, /, **more: Value) -> None: ...
     def translate(self, gva: int, *, write: bool = False, execute: bool = False) -> Translation: ...
+
+
+NOT_THERE = (
+    HvTranslateResult.GPA_UNMAPPED, HvTranslateResult.GPA_NO_READ_ACCESS, HvTranslateResult.GPA_NO_WRITE_ACCESS,
+)  # fmt: skip
+
+
+def reached(found: Translation) -> bool:
+    """Did the guest's page tables allow the access, whatever stands at the address?"""
+    return found.result == HvTranslateResult.SUCCESS or (found.level == 0 and found.result in NOT_THERE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,7 @@ class Space:
         while size:
             length = min(size, PAGE_SIZE - linear % PAGE_SIZE)
             found = self._guest.translate(linear, execute=True)
-            region = self._memory.find(found.gpa) if found.reached else None
+            region = self._memory.find(found.gpa) if reached(found) else None
             if region is None and code:
                 break
             if region is None:
@@ -109,15 +120,16 @@ class Space:
         key = linear & -PAGE_SIZE, write
         if key not in self._pages:
             found = self._guest.translate(linear, write=write)
-            if not found.reached:
+            if not reached(found):
                 raise self._refusal(linear, found)
             self._pages[key] = found.gpa & -PAGE_SIZE
         return self._pages[key]
 
     def _refusal(self, linear: int, found: Translation) -> Exception:
-        if found.fault is None:
-            return Undecodable(f"linear address {linear:#x} is not to be reached: translation result {found.result}")
-        return Leave(Fault(found.fault.vector, found.fault.error_code, found.fault.address))
+        if found.exception is None:
+            return Undecodable(f"linear address {linear:#x} is not to be reached: translation result {found.result.name}")
+        raised = found.exception
+        return Leave(Fault(raised.vector, raised.error_code, raised.address))
 
     def _read(self, gpa: int, size: int) -> int:
         region = self._memory.find(gpa)
