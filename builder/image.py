@@ -71,6 +71,7 @@ from sidecar.kernel import (
     vp,
     vp_context,
     vp_timer,
+    vp_xsave,
 )
 from sidecar.kernel.common import apic as common_apic
 from sidecar.kernel.common import serial, text
@@ -109,9 +110,9 @@ from sidecar.shim import (
 
 KERNEL: tuple[ModuleType, ...] = (
     entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
-    registers_vp, provoke, gaps, remove, vp, vp_context, vp_timer, svm, svm_run, svm_state, svm_events, svm_messages,
-    svm_exits, svm_instruction, svm_msr, svm_cr8, svm_step, cpuid_policy, vmcb_check, guest_memory, guest_walk,
-    translate, interrupts, faults, log, common_apic, text, serial,
+    registers_vp, provoke, gaps, remove, vp, vp_context, vp_xsave, vp_timer, svm, svm_run, svm_state, svm_events,
+    svm_messages, svm_exits, svm_instruction, svm_msr, svm_cr8, svm_step, cpuid_policy, vmcb_check, guest_memory,
+    guest_walk, translate, interrupts, faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0xc95f56d0e8097d6bULL
+#define SIDECAR_ABI_HASH 0x5e03e6f61bc54ecaULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -64,6 +64,10 @@ enum sidecar_command {
 	SIDECAR_COMMAND_SET_VP_REGISTERS = 3,
 	SIDECAR_COMMAND_TRANSLATE_GVA = 4,
 	SIDECAR_COMMAND_RAISE = 0x100,
+	/* The virtual processor's XSAVE image into the register page. */
+	SIDECAR_COMMAND_GET_VP_XSAVE = 0x101,
+	/* The other way; the legacy part is CommandPage.cpu_context's. */
+	SIDECAR_COMMAND_SET_VP_XSAVE = 0x102,
 };
 
 /*

@@ -69,9 +69,11 @@ def execute() -> str:
             lea     rcx, [rip + commands]
             cmp     eax, SidecarCommand.TRANSLATE_GVA
             jbe     .known
-            cmp     eax, SidecarCommand.RAISE
-            jne     .unknown
-            call    raise_command
+            lea     edx, [rax - SidecarCommand.RAISE]
+            cmp     edx, SidecarCommand.SET_VP_XSAVE - SidecarCommand.RAISE
+            ja      .unknown
+            lea     rcx, [rip + extensions]
+            call    qword ptr [rcx + rdx*8]
             jmp     .done
     .known: call    qword ptr [rcx + rax*8]
     .done:  mov     qword ptr [rip + command_page + CommandPage.completed_sequence], r12
@@ -102,9 +104,11 @@ def execute() -> str:
             .align  8
     commands:                                       # by SidecarCommand
             .quad   0, run_vp, get_vp_registers, set_vp_registers, translate_gva
+    extensions:                                     # from RAISE on
+            .quad   raise_command, get_vp_xsave, set_vp_xsave
             .section .rodata
     text_unknown_command:
-            .asciz  "command %x is not known; expected 0 to 4 or 0x100"
+            .asciz  "command %x is not known; expected 0 to 4 or 0x100 to 0x102"
     text_request:
             .asciz  "command %x, sequence %u"
     """

@@ -25,6 +25,10 @@ class SidecarCommand(IntEnum):
     SET_VP_REGISTERS = 3
     TRANSLATE_GVA = 4
     RAISE = 0x100
+    GET_VP_XSAVE = 0x101
+    """The virtual processor's XSAVE image into the register page."""
+    SET_VP_XSAVE = 0x102
+    """The other way; the legacy part is CommandPage.cpu_context's."""
 
 
 CpuContextX64 = Layout(

@@ -51,6 +51,10 @@ class VmBacking(Protocol):
         """The command page of a CPU that `cpu` has claimed."""
         ...
 
+    def register_page(self, cpu: TypedCpu) -> memoryview:
+        """Its register page."""
+        ...
+
     def allocate(self, size: int) -> memoryview:
         """Zeroed memory in whole pages that can be mapped into the guest. It is the backing's, until close()."""
         ...

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from sidecar.client.device_runner import DeviceRunner
 from sidecar.client.vmm.errors import VmError
 from sidecar.client.vmm.waiting import DeviceWaiter
+from sidecar.layout.address_map import SharedPage
 from sidecar.layout.ioctl import Doorbell, GuestRights, MemoryMap, MemoryUnmap, VmIoctl, VpCreate, VpIoctl
+from sidecar.layout.schema import PAGE_SIZE
 from sidecar.protocol.typed import TypedCpu
 
 if TYPE_CHECKING:
@@ -61,6 +63,10 @@ class DeviceVm:
 
     def page(self, cpu: TypedCpu) -> memoryview:
         return self._runner.open_page(cpu.number, cpu)
+
+    def register_page(self, cpu: TypedCpu) -> memoryview:
+        start = SharedPage.REGISTER * PAGE_SIZE
+        return self.page(cpu)[start : start + PAGE_SIZE]
 
     def allocate(self, size: int) -> memoryview:
         """Aligned so that large pages fit, where the guest's address does too."""

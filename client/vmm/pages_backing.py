@@ -65,6 +65,9 @@ class PagesVm:
     def page(self, cpu: TypedCpu) -> memoryview:
         return self._driver.open_page(cpu.number, cpu)
 
+    def register_page(self, cpu: TypedCpu) -> memoryview:
+        return self._driver.pages(cpu.number).register
+
     def allocate(self, size: int) -> memoryview:
         pa = self._take(size, align=LARGE_PAGE if size >= LARGE_PAGE else PAGE_SIZE)
         memory = self._memory.view(pa, size)

@@ -30,7 +30,8 @@ WRITABLE = tuple(entry for entry in SAVED if entry.number not in READ_ONLY)
 
 @dataclass(frozen=True, slots=True)
 class VpSnapshot:
-    """Registers by TLFS name, as numbers; fx_state: FXSAVE image; xsave: what follows it in the XSAVE image.
+    """Registers by TLFS name, as numbers; fx_state: FXSAVE image; xsave: what follows it in the XSAVE
+    image, without zeros at its end.
 
     bits: of the doorbell, taken and not told of; interrupts, nmi: what the guest has not taken yet.
     """

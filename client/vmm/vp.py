@@ -277,13 +277,18 @@ class Vp:
             values[rip] = values[rip] + advance & MASK_64
             values[HvRegisterName.HvRegisterInterruptState.name] &= ~1
         fx_state = bytes(self._page[FX_STATE : FX_STATE + FX_BYTES])
-        return VpSnapshot(values, fx_state, b"", self._bits, *self.events.waiting())
+        self.cpu.execute(SidecarCommand.GET_VP_XSAVE)
+        xsave = bytes(self.backing.register_page(self.cpu)[FX_BYTES:]).rstrip(b"\0")
+        return VpSnapshot(values, fx_state, xsave, self._bits, *self.events.waiting())
 
     def restore(self, snapshot: VpSnapshot) -> None:
         """Makes this virtual processor the one that was saved, on this CPU or another. Raises as set() does."""
         self._forget_run()
         self.set({entry.number: snapshot.registers[entry.name] for entry in WRITABLE})
         self._page[FX_STATE : FX_STATE + FX_BYTES] = snapshot.fx_state
+        image = self.backing.register_page(self.cpu)
+        image[:] = (bytes(FX_BYTES) + snapshot.xsave).ljust(len(image), b"\0")
+        self.cpu.execute(SidecarCommand.SET_VP_XSAVE)
         self._bits = snapshot.bits
         self.events.wait_for(snapshot.interrupts, nmi=snapshot.nmi)
 

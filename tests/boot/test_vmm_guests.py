@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -479,6 +480,44 @@ def test_a_virtual_processor_goes_on_on_another_cpu(session: Session) -> None:
         assert other.get("rcx", "r14", "r10") == (0x1234_5678_9ABC_DEF0, 0x77, 0x620)
         assert other.get("rdx") == other.get("r15")
         assert other.get("r9") == other.get("cr3")
+
+
+def test_avx_state_goes_along(session: Session) -> None:
+    """The upper half of a register, which only the XSAVE image has."""
+    with GuestMachine(session, memory=2 * MIB) as guest:
+        load(guest, """
+            mov     eax, 7
+            xor     edx, edx
+            xor     ecx, ecx
+            xsetbv
+            vmovdqu ymm3, ymmword ptr [rbx]
+            in      al, 0x10
+            vmovdqu ymmword ptr [rbx + 32], ymm3
+        """)
+        pattern = bytes(range(1, 33))
+        guest.machine.memory.write(0x180000, pattern)
+        vp = guest.vp
+        vp.set(rbx=0x180000, cr4=0x40620)
+        guest.machine.handle(vp, vp.run(seconds=60))
+        saved = vp.save()
+        assert pattern[16:] in saved.xsave
+        guest.machine.remove_vp(vp)
+        other = guest.machine.add_vp(3)
+        other.restore(saved)
+        run_to_halt(guest)
+        assert guest.machine.memory.read(0x180020, 32) == pattern
+
+
+def test_any_xsave_image_is_harmless(session: Session) -> None:
+    """Also one whose header XRSTOR would fault for."""
+    with GuestMachine(session, memory=2 * MIB) as guest:
+        load(guest, "nop")
+        vp = guest.vp
+        snapshot = vp.save()
+        for byte in (0xFF, 0x80, 0x5A):
+            vp.restore(replace(snapshot, xsave=bytes([byte]) * 3584, fx_state=bytes([byte]) * 512))
+            assert isinstance(vp.run(seconds=60), HaltExit)
+            vp.restore(snapshot)
 
 
 def test_a_debug_exit_stops_all(session: Session) -> None:

@@ -210,7 +210,7 @@ def _answer(model: RegisterModel, command: int, page: bytearray) -> str | None:
     if command == SidecarCommand.RAISE:
         return FORBIDDEN
     if command not in (GET, SET):
-        return f"command {command:#x} is not known; expected 0 to 4 or 0x100"
+        return f"command {command:#x} is not known; expected 0 to 4 or 0x100 to 0x102"
     data = page[DATA]
     pairs, count, target_vtl = decode(data)
     answer = model.answer(command, pairs, count=count, target_vtl=target_vtl)

@@ -62,6 +62,7 @@ class ScriptedCpu:
     def __init__(self, steps: Iterable[Step] = (), *, number: int = 1) -> None:
         self.number, self.numbers = number, CpuNumbers(number, number, 0, number)
         self.memory = memoryview(bytearray(CommandPage.SIZE))
+        self.register_page, self.xsave = memoryview(bytearray(4096)), bytes(4096)
         self.steps: deque[Step] = deque(steps)
         self.registers: dict[int, int] = {}
         self.sets: list[dict[int, int]] = []
@@ -89,8 +90,13 @@ class ScriptedCpu:
             self.translated.append(page << 12)
             nothing = {one.name: _nothing(one) for one in TranslateGvaResponse.fields if "reserved" not in one.name}
             return TranslateGvaResponse.build(**nothing | {"gpa_page": page})
-        assert command == SidecarCommand.RUN_VP
-        self._run()
+        if command == SidecarCommand.GET_VP_XSAVE:
+            self.register_page[:] = self.xsave
+        elif command == SidecarCommand.SET_VP_XSAVE:
+            self.xsave = bytes(self.register_page)
+        else:
+            assert command == SidecarCommand.RUN_VP
+            self._run()
         return b""
 
     def start(self, command: int, data: bytes = b"") -> ScriptedRun:
@@ -152,6 +158,10 @@ class ScriptedBacking:
     def page(self, cpu: Any) -> memoryview:
         assert cpu.claimed
         memory: memoryview = cpu.memory
+        return memory
+
+    def register_page(self, cpu: Any) -> memoryview:
+        memory: memoryview = cpu.register_page
         return memory
 
     def allocate(self, size: int) -> memoryview:

@@ -127,7 +127,7 @@ class Space:
 
     def _refusal(self, linear: int, found: Translation) -> Exception:
         if found.exception is None:
-            return Undecodable(f"linear address {linear:#x} is not to be reached: translation result {found.result.name}")
+            return Undecodable(f"linear address {linear:#x} is not to be reached: {found.result.name}")
         raised = found.exception
         return Leave(Fault(raised.vector, raised.error_code, raised.address))
 

@@ -225,12 +225,14 @@ def test_a_snapshot_is_the_whole_state() -> None:
     vp.advance_rip(3)
     vp.interrupt(0x31)
     vp.nmi()
+    cpu.xsave = bytes(512) + b"\7" + bytes(1000) + b"AVX" + bytes(2580)
     saved = VpSnapshot.unpack(vp.save().pack())
     assert saved.registers["HvX64RegisterRip"] == values[Name.HvX64RegisterRip] + 3
     other, far = vp_with()
     far.registers[Name.HvX64RegisterMsrMtrrCap] = values[Name.HvX64RegisterMsrMtrrCap]  # read-only
     other.restore(saved)
     assert other.save() == saved
+    assert far.xsave == cpu.xsave
     assert int(far.registers[Name.HvX64RegisterCs]) == values[Name.HvX64RegisterCs]
     assert not any(Name.HvX64RegisterMsrMtrrCap in given for given in far.sets)
     assert other.get("xmm7", "rbx") == (77, values[Name.HvX64RegisterRbx])
