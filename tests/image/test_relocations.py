@@ -54,16 +54,21 @@ def test_no_data_but_the_pointers_is_an_address_of_the_image() -> None:
 
 
 def test_each_command_has_its_routine() -> None:
-    handlers = {
-        command: routine_at(number_at("kernel", KERNEL_SYMBOLS["commands"] + 8 * command))
-        for command in SidecarCommand
-        if command not in (SidecarCommand.NONE, SidecarCommand.RAISE)
-    }
+    tables = {"commands": SidecarCommand.NONE, "extensions": SidecarCommand.RAISE}
+
+    def handler(command: SidecarCommand) -> str:
+        table = "commands" if command < SidecarCommand.RAISE else "extensions"
+        return routine_at(number_at("kernel", KERNEL_SYMBOLS[table] + 8 * (command - tables[table])))
+
+    handlers = {command: handler(command) for command in SidecarCommand if command is not SidecarCommand.NONE}
     assert handlers == {
         SidecarCommand.RUN_VP: "run_vp",
         SidecarCommand.GET_VP_REGISTERS: "get_vp_registers",
         SidecarCommand.SET_VP_REGISTERS: "get_vp_registers",
         SidecarCommand.TRANSLATE_GVA: "translate_gva",
+        SidecarCommand.RAISE: "raise_command",
+        SidecarCommand.GET_VP_XSAVE: "get_vp_xsave",
+        SidecarCommand.SET_VP_XSAVE: "set_vp_xsave",
     }
 
 
