@@ -40,7 +40,9 @@ from tests.support.register_model import GET, MASK_64, NO_VP, NUMBERS, SET, Pair
 
 DATA = slice(int(CommandPage.request_data), CommandPage.request_data + CommandPage.request_data.SIZE)
 TIMES = slice(int(CommandPage.start_tsc), CommandPage.end_tsc + CommandPage.end_tsc.SIZE)
-OF_A_GUEST = (SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA)
+OF_A_GUEST = (
+    SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA, SidecarCommand.GET_VP_XSAVE, SidecarCommand.SET_VP_XSAVE,
+)  # fmt: skip
 """What a CPU without a virtual processor answers with NO_VP."""
 ENDLESS = (RaiseKind.SPIN, RaiseKind.WAIT_FOR_STOP)
 FORBIDDEN = "RAISE: this machine was not started for tests"

@@ -89,7 +89,7 @@ class Worker:
         self.refused(SidecarCommand.SET_VP_REGISTERS, register_request(pairs), sentence)
 
     def unknown(self) -> None:
-        command = self.random.choice((5, 0xFF, 0x101, self.random.randrange(0x102, 1 << 32)))
+        command = self.random.choice((5, 0xFF, 0x103, self.random.randrange(0x104, 1 << 32)))
         self.refused(command, b"", f"command {command:#x} is not known; expected 0 to 4 or 0x100 to 0x102")
 
     def bad_count(self) -> None:
