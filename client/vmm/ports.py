@@ -10,7 +10,7 @@ from sidecar.client.vmm.answers import Device, Fault, Stop
 from sidecar.client.vmm.exits import PortExit
 from sidecar.client.vmm.memory import GuestMemory
 from sidecar.client.vmm.mmio.arithmetic import Flag, mask
-from sidecar.client.vmm.mmio.decoder import Mode, decode
+from sidecar.client.vmm.mmio.decoder import Memory, Mode, decode
 from sidecar.client.vmm.mmio.emulator import Stopped, mode_of
 from sidecar.client.vmm.mmio.space import Leave, Space
 from sidecar.client.vmm.ranges import Ranges
@@ -58,7 +58,7 @@ class _String:
         self.address_mask = mask(instruction.address_size)
         self.address_size = instruction.address_size
         self.pointer = RSI if exit.write else RDI
-        self.base = self._base(next((one.segment for one in instruction.operands if hasattr(one, "segment")), "ds"))
+        self.base = self._base(next((one.segment for one in instruction.operands if isinstance(one, Memory)), "ds"))
 
     def perform(self) -> Stop | None:
         try:

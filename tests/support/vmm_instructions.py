@@ -26,7 +26,8 @@ def assembled(text: str, mode: Mode) -> bytes:
         return bytes.fromhex(KNOWN[text])
     code, count = keystone.Ks(keystone.KS_ARCH_X86, KEYSTONE[mode]).asm(text, CODE, as_bytes=True)
     assert count in (1, 2), text
-    return bytes(code)
+    assert isinstance(code, bytes)
+    return code
 
 
 def memory_exit(code: bytes, mode: Mode, gpa: int = DEVICE + 0x800, rip: int = CODE) -> MemoryExit:

@@ -36,6 +36,7 @@ def assembled(text: str, address: int, names: Mapping[str, object] | None = None
     def start() -> str:
         return text
 
+    data = b""
     for _ in range(2):
         code = assemble([start], names={**(names or {}), **known})
         linked = code.link({".text": address}, allow_absolute=False)

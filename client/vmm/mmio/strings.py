@@ -28,7 +28,8 @@ def run(work: Emulator) -> bool:
     one = _Element(work)
     try:
         for _ in range(MOST_AT_ONCE if repeat else 1):
-            if repeat and not (left := work.load(counter)):
+            left = work.load(counter)
+            if repeat and not left:
                 return True
             one.do()
             if repeat:
