@@ -43,8 +43,6 @@ static bool pass_through(char *list)
 	while ((item = strsep(&list, ","))) {
 		if (!parse(item, &port, &last))
 			return false;
-		pr_warn("guests use the I/O ports %#x to %#x of this machine directly\n", port,
-			last);
 		for (; port <= last; port++)
 			map[port / 8] &= ~(1 << port % 8);
 	}
@@ -69,8 +67,10 @@ int sidecar_ports_set_up(void)
 	memset(map, 0xff, BYTES);
 	valid = pass_through(list);
 	kfree(list);
-	if (valid)
+	if (valid) {
+		pr_warn("guests use I/O ports of this machine directly: %s\n", sidecar_io_ports);
 		return 0;
+	}
 	pr_err("io_ports=%s is no list of I/O ports such as 0x2f8-0x2ff,0x80\n", sidecar_io_ports);
 	sidecar_ports_tear_down();
 	return -EINVAL;
