@@ -44,7 +44,7 @@ OF_A_GUEST = (
     SidecarCommand.RUN_VP, SidecarCommand.TRANSLATE_GVA, SidecarCommand.GET_VP_XSAVE, SidecarCommand.SET_VP_XSAVE,
 )  # fmt: skip
 """What a CPU without a virtual processor answers with NO_VP."""
-ENDLESS = (RaiseKind.SPIN, RaiseKind.WAIT_FOR_STOP)
+ENDLESS = (RaiseKind.SPIN, RaiseKind.WAIT_FOR_STOP, RaiseKind.MEASURE_GAPS)
 FORBIDDEN = "RAISE: this machine was not started for tests"
 
 # --- what hypothesis draws --------------------------------------------------------------------------------------------
