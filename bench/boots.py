@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from sidecar.layout.schema import PAGE_SIZE
 from sidecar.qemu.accelerator import Request
 from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux.cache import Tell
@@ -32,6 +33,7 @@ UNBOUNDED_SECONDS = 24 * 3600.0
 MEASURED_ON: Request = "tcg"
 
 _BRINGS_UP = re.compile(r"^\[ *(\d+\.\d+)\] smp: Bringing up secondary CPUs", re.MULTILINE)
+_KEPT = re.compile(r"^ +count: +(\d+)$", re.MULTILINE)
 _FREE = re.compile(r"^MemFree: +(\d+) kB", re.MULTILINE)
 _BROUGHT_UP = re.compile(r"^\[ *(\d+\.\d+)\] smp: Brought up \d+ nodes?, (\d+) CPUs?", re.MULTILINE)
 
@@ -147,8 +149,13 @@ def with_linux_times(boot: Boot, console: str) -> Boot:
 
 
 def free_kib(session: LinuxSession) -> int:
-    """Linux's free memory."""
-    match = _FREE.search(session.guest.read("/proc/meminfo").decode())
+    """Linux's free memory. Raises GuestError."""
+    return free_in(session.guest.read("/proc/meminfo").decode(), session.guest.read("/proc/zoneinfo").decode())
+
+
+def free_in(meminfo: str, zoneinfo: str) -> int:
+    """KiB of free memory, with the pages that each CPU keeps for itself: with fewer CPUs each keeps more of them."""
+    match = _FREE.search(meminfo)
     if match is None:
         raise GuestError("/proc/meminfo of the guest has no line MemFree")
-    return int(match.group(1))
+    return int(match.group(1)) + sum(map(int, _KEPT.findall(zoneinfo))) * PAGE_SIZE // 1024

@@ -18,10 +18,10 @@ KIB = 1024
 BOUND_SECONDS = 120.0
 SEEN: dict[Mode, str] = {"all": "online in Linux", "sidecar": "the sidecar's, seen from Linux"}
 
-TEXT = """Linux's figures are differences of MemFree in /proc/meminfo at the start of user space, between machines that
-differ only in how they were booted, divided by the CPUs: with all CPUs against `maxcpus=1`, and beside the sidecar
-against `maxcpus=1`. The last one has in it all that is reserved for shim and sidecar; one MemFree differs from boot to
-boot by some hundred KiB."""
+TEXT = """Linux's figures are differences of free memory at the start of user space (MemFree, and the free pages that
+CPUs keep for themselves, from /proc/zoneinfo), between machines that differ only in how they were booted, divided by
+the CPUs: with all CPUs against `maxcpus=1`, and beside the sidecar against `maxcpus=1`. The last one has in it all that
+is reserved for shim and sidecar. From boot to boot free memory differs by some hundred KiB."""
 
 
 def measure(context: Context) -> Group:

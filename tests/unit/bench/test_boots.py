@@ -5,11 +5,12 @@ import math
 import pytest
 
 from sidecar.bench import boot, break_even, context
-from sidecar.bench.boots import Boot, Boots, Mode, with_linux_times
+from sidecar.bench.boots import Boot, Boots, Mode, free_in, with_linux_times
 from sidecar.bench.compare import ratio
 from sidecar.bench.context import Budget, Context
 from sidecar.cli.bench import sizes
 from sidecar.errors import UserError
+from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux.kernels import LinuxKernel, Which
 
 LOG = """\
@@ -81,6 +82,14 @@ def test_linuxs_own_start_of_its_cpus() -> None:
     assert seen.bring_up_ms == pytest.approx(10500.0)
     assert seen.online == 64
     assert with_linux_times(_slow(), LOG.rpartition("\n[")[0]) == _slow()
+
+
+def test_free_memory_has_in_it_what_cpus_keep() -> None:
+    zones = "Node 0, zone DMA32\n  pagesets\n    cpu: 0\n              count: 100\n              high:  378\n"
+    zones += "    cpu: 1\n              count: 20\n"
+    assert free_in("MemTotal: 9 kB\nMemFree:      1000 kB\n", zones) == 1000 + 120 * 4
+    with pytest.raises(GuestError, match="no line MemFree"):
+        free_in("", zones)
 
 
 def test_what_is_held_back_is_not_spent() -> None:
