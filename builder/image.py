@@ -56,20 +56,25 @@ from sidecar.kernel import (
     remove,
     scrub,
     svm,
+    svm_code,
     svm_cr8,
     svm_events,
     svm_exits,
+    svm_faults,
     svm_instruction,
+    svm_io,
     svm_messages,
     svm_msr,
     svm_run,
     svm_state,
     svm_step,
+    svm_xsetbv,
     trampoline,
     translate,
     vmcb_check,
     vp,
     vp_context,
+    vp_run,
     vp_timer,
     vp_xsave,
 )
@@ -110,9 +115,10 @@ from sidecar.shim import (
 
 KERNEL: tuple[ModuleType, ...] = (
     entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
-    registers_vp, provoke, gaps, remove, vp, vp_context, vp_xsave, vp_timer, svm, svm_run, svm_state, svm_events,
-    svm_messages, svm_exits, svm_instruction, svm_msr, svm_cr8, svm_step, cpuid_policy, vmcb_check, guest_memory,
-    guest_walk, translate, interrupts, faults, log, common_apic, text, serial,
+    registers_vp, provoke, gaps, remove, vp, vp_run, vp_context, vp_xsave, vp_timer, svm, svm_run, svm_state,
+    svm_events, svm_messages, svm_exits, svm_faults, svm_io, svm_instruction, svm_code, svm_msr, svm_xsetbv, svm_cr8,
+    svm_step, cpuid_policy, vmcb_check, guest_memory, guest_walk, translate, interrupts, faults, log, common_apic,
+    text, serial,
 )
 """The kernel's modules in the order of their code."""
 

@@ -1,7 +1,7 @@
 """What to do about each exit: finished here, or a message to the VMM.
 
 Each is jumped to by svm_exit and returns to the run loop: eax 0 to enter the guest again, 1 to end the run with the
-message in the command page. MSRs, CPUID and memory have files of their own.
+message in the command page. I/O, MSRs, CPUID, faults and steps have files of their own.
 
 Ref: AMD64 APM vol. 2, 15.9 to 15.14 (intercepts), appendix C (exit codes and what EXITINFO holds).
 """
@@ -34,9 +34,6 @@ HANDLERS: dict[int, str] = {
     **dict.fromkeys(_INVALID_OPCODE, "exit_invalid_opcode"),
 }
 """SvmExit to routine; others are answered with exit_unknown. INTR to INIT are the run loop's."""
-
-WITH_ERROR_CODE = 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17
-MACHINE_CHECK = 18
 
 
 def svm_exit() -> str:
@@ -213,195 +210,7 @@ def exit_invalid_opcode() -> str:
     """
 
 
-def exit_io() -> str:
-    """IN, OUT, INS, OUTS on a port that is not the guest's own. EXITINFO2 is the next instruction's address.
-
-    In: the VMCB. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
-    Stack: 16 bytes and those of its callees.
-    """
-    return f"""
-    exit_io:
-            mov     dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count], 0
-            test    dword ptr [rip + vp_vmcb + Vmcb.exit_info_1], IoExit.STRING
-            je      .plain
-            call    fetch_instruction
-    .plain: mov     rcx, qword ptr [rip + vp_vmcb + Vmcb.exit_info_2]
-            sub     rcx, qword ptr [rip + vp_vmcb + Vmcb.rip]
-            and     ecx, 15
-            mov     edx, dword ptr [rip + vp_vmcb + Vmcb.exit_info_1]
-            not     edx
-            and     edx, IoExit.IN                  # READ is 0, WRITE 1
-            mov     edi, HvMessageType.X64_IO_PORT_INTERCEPT
-            mov     esi, IoPortMessage.SIZE
-            call    begin_message
-            mov     eax, dword ptr [rip + vp_vmcb + Vmcb.exit_info_1]
-            mov     ecx, eax
-            shr     ecx, 16
-            mov     word ptr [{PAYLOAD} + IoPortMessage.port], cx
-            mov     ecx, eax
-            shr     ecx, 4
-            and     ecx, HvIoAccess.SIZE            # SIZE_8, SIZE_16, SIZE_32: 1, 2, 4
-            and     eax, IoExit.STRING | IoExit.REP
-            shl     eax, 1
-            or      eax, ecx
-            mov     byte ptr [{PAYLOAD} + IoPortMessage.access_info], al
-            mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.gps]
-            mov     qword ptr [{PAYLOAD} + IoPortMessage.rax], rax
-            mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.gps + 8 * 1]
-            mov     qword ptr [{PAYLOAD} + IoPortMessage.rcx], rax
-            mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.gps + 8 * 6]
-            mov     qword ptr [{PAYLOAD} + IoPortMessage.rsi], rax
-            mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.gps + 8 * 7]
-            mov     qword ptr [{PAYLOAD} + IoPortMessage.rdi], rax
-            lea     rsi, [rip + vp_vmcb + Vmcb.ds]
-            lea     rdi, [{PAYLOAD} + IoPortMessage.ds]
-            call    store_segment
-            lea     rsi, [rip + vp_vmcb + Vmcb.es]
-            lea     rdi, [{PAYLOAD} + IoPortMessage.es]
-            call    store_segment
-            cmp     dword ptr [rip + vp_globals + VpGlobals.vp.instruction_count], 0
-            je      .done
-            lea     rdi, [{PAYLOAD} + IoPortMessage.instruction_bytes]
-            call    copy_instruction
-            mov     byte ptr [{PAYLOAD} + IoPortMessage.instruction_byte_count], al
-    .done:  mov     eax, 1
-            ret
-    """
-
-
-def exit_exception() -> str:
-    """An exception of the guest: the VMM's if it asked for it, else delivered. A machine check is the machine's.
-
-    In: rax exit code. Out: eax 0 or 1. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
-    Stack: 16 bytes and those of its callees. Ref: APM vol. 2, 15.12.
-    """
-    return f"""
-    exit_exception:
-            lea     edi, [rax - SvmExit.EXCEPTION_0]
-            bt      dword ptr [rip + vp_globals + VpGlobals.vp.exception_intercepts], edi
-            jb      exception_message
-            cmp     edi, {MACHINE_CHECK}
-            je      .machine_check
-            mov     eax, {WITH_ERROR_CODE:#x}
-            bt      eax, edi
-            jae     raise_in_guest
-            cmp     edi, Vector.PAGE_FAULT
-            jne     .code
-            mov     rax, qword ptr [rip + vp_vmcb + Vmcb.exit_info_2]
-            mov     qword ptr [rip + vp_vmcb + Vmcb.cr2], rax
-    .code:  or      edi, {GENERAL_PROTECTION & ~0xFF:#x}
-            call    raise_in_guest
-            mov     ecx, dword ptr [rip + vp_vmcb + Vmcb.exit_info_1]
-            mov     dword ptr [rip + vp_globals + VpGlobals.vp.pending_interruption + 4], ecx
-            ret
-    .machine_check:
-            int     {MACHINE_CHECK}                 # recorded as a fault of this CPU
-            xor     eax, eax
-            ret
-    """
-
-
-def exception_message() -> str:
-    """The exception as a message. It has not been delivered: the VMM can do so by a pending event.
-
-    In: edi vector. Out: eax 1. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
-    Stack: 16 bytes and those of its callees.
-    """
-    return f"""
-    exception_message:
-            push    rdi
-            call    fetch_instruction
-            mov     edi, HvMessageType.X64_EXCEPTION_INTERCEPT
-            mov     esi, ExceptionMessage.SIZE
-            mov     edx, HvInterceptAccess.EXECUTE
-            xor     ecx, ecx
-            call    begin_message
-            pop     rdi
-            mov     word ptr [{PAYLOAD} + ExceptionMessage.vector], di
-            mov     eax, {WITH_ERROR_CODE:#x}
-            bt      eax, edi
-            jae     .no_code
-            mov     byte ptr [{PAYLOAD} + ExceptionMessage.exception_info], HvExceptionInfo.ERROR_CODE_VALID
-            mov     eax, dword ptr [rip + vp_vmcb + Vmcb.exit_info_1]
-            mov     dword ptr [{PAYLOAD} + ExceptionMessage.error_code], eax
-    .no_code:
-            mov     rax, qword ptr [rip + vp_vmcb + Vmcb.exit_info_2]
-            cmp     edi, Vector.PAGE_FAULT
-            je      .parameter
-            mov     rax, qword ptr [rip + vp_vmcb + Vmcb.dr6]
-            xor     eax, Dr.DR6_RESET
-            cmp     edi, Vector.DEBUG
-            je      .parameter
-            xor     eax, eax
-    .parameter:
-            mov     qword ptr [{PAYLOAD} + ExceptionMessage.exception_parameter], rax
-            lea     rdi, [{PAYLOAD} + ExceptionMessage.instruction_bytes]
-            call    copy_instruction
-            mov     byte ptr [{PAYLOAD} + ExceptionMessage.instruction_byte_count], al
-            lea     rsi, [rip + vp_vmcb + Vmcb.ds]
-            lea     rdi, [{PAYLOAD} + ExceptionMessage.ds]
-            call    store_segment
-            lea     rsi, [rip + vp_vmcb + Vmcb.ss]
-            lea     rdi, [{PAYLOAD} + ExceptionMessage.ss]
-            call    store_segment
-            lea     rsi, [rip + vp_globals + VpGlobals.vp.gps]
-            lea     rdi, [{PAYLOAD} + ExceptionMessage.registers]
-            mov     ecx, ExceptionMessage.registers.COUNT
-            rep movsq
-            mov     rax, qword ptr [rip + vp_vmcb + Vmcb.rsp]
-            mov     qword ptr [{PAYLOAD} + ExceptionMessage.registers + 8 * 4], rax
-            mov     eax, 1
-            ret
-    """
-
-
-def exit_memory() -> str:
-    """Nested page fault. One that a change of the nested tables has made obsolete is tried again.
-
-    The linear address is not known: the VMM has the instruction and the registers.
-    In: the VMCB. Out: eax 0 or 1. Clobbers: rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off.
-    Stack: 24 bytes and those of its callees. Ref: APM vol. 2, 15.25.6, 15.33.5 (instruction bytes).
-    """
-    return f"""
-    exit_memory:
-            mov     rax, qword ptr [rip + privileged_page + PrivilegedPage.guest_generation]
-            cmp     rax, qword ptr [rip + privileged_page + PrivilegedPage.seen_generation]
-            je      .current
-            xor     eax, eax
-            ret
-    .current:
-            call    memory_instruction
-            mov     ecx, dword ptr [rip + vp_vmcb + Vmcb.exit_info_1]
-            mov     edx, HvInterceptAccess.EXECUTE
-            test    ecx, NestedFault.EXECUTE
-            jne     .access
-            mov     edx, ecx
-            shr     edx, 1
-            and     edx, 1                          # READ 0, WRITE 1
-    .access:
-            mov     edi, HvMessageType.GPA_INTERCEPT
-            test    ecx, NestedFault.PRESENT
-            jne     .mapped
-            mov     edi, HvMessageType.UNMAPPED_GPA
-    .mapped:
-            mov     esi, MemoryMessage.SIZE
-            xor     ecx, ecx
-            call    begin_message
-            mov     dword ptr [{PAYLOAD} + MemoryMessage.cache_type], HvCacheType.WRITE_BACK
-            mov     eax, dword ptr [rip + vp_vmcb + Vmcb.v_intr]
-            and     eax, 15
-            mov     byte ptr [{PAYLOAD} + MemoryMessage.tpr_priority], al
-            mov     rax, qword ptr [rip + vp_vmcb + Vmcb.exit_info_2]
-            mov     qword ptr [{PAYLOAD} + MemoryMessage.gpa], rax
-            lea     rdi, [{PAYLOAD} + MemoryMessage.instruction_bytes]
-            call    copy_instruction
-            mov     byte ptr [{PAYLOAD} + MemoryMessage.instruction_byte_count], al
-            mov     eax, 1
-            ret
-    """
-
-
 ROUTINES = (
-    svm_exit, exit_unknown, begin_bare_message, exit_invalid, invalid_message, exit_two_bytes, exit_hlt, exit_shutdown,
-    exit_invalid_opcode, exit_io, exit_exception, exception_message, exit_memory,
+    svm_exit, exit_unknown, begin_bare_message, exit_invalid, invalid_message, exit_two_bytes, exit_hlt,
+    exit_shutdown, exit_invalid_opcode,
 )

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,8 +139,3 @@ def read_message(page: memoryview) -> Message:
 def fx_state(page: memoryview) -> memoryview:
     """The 512 bytes of x87 and SSE state."""
     return page[_FX : _FX + CommandPage.cpu_context.fx_state.SIZE]
-
-
-def order(names: Sequence[str]) -> list[int]:
-    """Indices in `gps`."""
-    return [GENERAL.index(name) for name in names]

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.layout import CpuStatus
-from sidecar.layout.run import RunEnd, RunFlags
-from sidecar.protocol.vp_events import exception, external_interrupt, when_interruptible
+from sidecar.layout.run import RunEnd
 from sidecar.qemu.hosted_vp import HostedVp
 from sidecar.qemu.session import Session
 from tests.support import cpus, guests, hostile
@@ -25,8 +24,6 @@ FIRST = int(os.environ.get("SIDECAR_SEED", "0"))
 IMAGE_BYTES = 0x8000
 """Headers, code and read-only data of the sidecar."""
 
-RUNS = 12
-"""Runs of one guest."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +49,7 @@ def neighbour(machine: Session) -> Iterator[HostedVp]:
         assert vp.outcome().end is RunEnd.CANCELLED
 
 
+@pytest.mark.timeout(1200)
 def test_guests_that_do_whatever_they_can(machine: Session, neighbour: HostedVp) -> None:
     before, count = cpus.faults(machine.cpus[1]), guests.quad(neighbour, guests.DATA)
     image = machine.machine.ram.read(machine.found.image_pa, IMAGE_BYTES)
@@ -59,7 +57,7 @@ def test_guests_that_do_whatever_they_can(machine: Session, neighbour: HostedVp)
     for seed in range(FIRST, FIRST + SEEDS):
         with guests.virtual_processor(machine, 1, memory_bytes=hostile.MEMORY_BYTES) as vp:
             try:
-                for end in attack(machine, vp, random.Random(seed)):
+                for end in hostile.attack(machine, vp, random.Random(seed)):
                     ends[end] += 1
             except Exception as error:
                 raise AssertionError(f"seed {seed}: {error}") from error
@@ -69,47 +67,3 @@ def test_guests_that_do_whatever_they_can(machine: Session, neighbour: HostedVp)
     for cpu in (1, 2):
         assert machine.cpus[cpu].status in (CpuStatus.IDLE, CpuStatus.RUN)
     assert all(ends[end] for end in (RunEnd.INTERCEPT, RunEnd.TIME_LIMIT, RunEnd.NOTIFIED)), ends
-
-
-def attack(machine: Session, vp: HostedVp, rng: random.Random) -> Iterator[RunEnd]:
-    """One guest, to its end; yields how each run ended."""
-    canary = hostile.Canary(vp, rng)
-    hostile.fill(vp, rng)
-    guests.prepare(vp)
-    hostile.set_state(vp, rng)
-    advance = 0
-    for _ in range(RUNS):
-        give_something(vp, rng)
-        if rng.random() < 0.2:
-            vp.ring(1)
-        outcome = vp.run(
-            time_limit=machine.found.tsc_khz * rng.choice((1, 2, 5)),
-            flags=rng.choice((0, RunFlags.CPUID_EXITS)),
-            exception_intercepts=rng.choice((0, 0, rng.getrandbits(32), 0xFFFFFFFF)),
-            advance_rip=advance,
-            rax=rng.getrandbits(64),
-        )
-        yield outcome.end
-        advance = rng.choice((0, 1, 2, 15))
-        if outcome.message is not None and hasattr(outcome.message.body, "header"):
-            advance = outcome.message.instruction_length or advance
-        if rng.random() < 0.1:
-            hostile.set_state(vp, rng)
-    canary.check()
-    assert machine.cpus[1].status == CpuStatus.IDLE
-
-
-def give_something(vp: HostedVp, rng: random.Random) -> None:
-    """An event or a wish for a window, sometimes."""
-    choice = rng.random()
-    registers = {}
-    if choice < 0.15:
-        registers = {"HvRegisterPendingEvent0": external_interrupt(rng.randrange(32, 256))}
-    elif choice < 0.25:
-        vector = rng.choice((0, 1, 3, 4, 6, 8, 13, 14))
-        code = rng.getrandbits(16) if vector in (8, 13, 14) else None
-        registers = {"HvRegisterPendingEvent0": exception(vector, code, parameter=rng.getrandbits(64))}
-    elif choice < 0.4:
-        registers = {"HvX64RegisterDeliverabilityNotifications": when_interruptible(rng.randrange(16))}
-    if registers:
-        vp.cpu.set_registers(registers)

@@ -1,12 +1,13 @@
 """Modes of a guest: on its way to long mode and back, and where the processor leaves it alone on the way."""
 
+import itertools
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sidecar.layout.hv_messages import HvMessageType
+from sidecar.layout.hv_messages import HvExecutionState, HvInterceptAccess, HvMessageType
 from sidecar.layout.run import RunEnd
 from sidecar.layout.vmcb_rules import VmcbRule
 from sidecar.layout.x86 import Vector
@@ -193,3 +194,91 @@ def test_a_run_that_ends_before_a_change_of_cr0(vp: HostedVp) -> None:
         run = vp.start()
     assert guests.halted(outcome).gps["rbx"] == 2000
     assert runs > 0
+
+
+TO_LONG_MODE = f"""
+            cli
+            lgdt    [gdt_pointer]
+            mov     eax, cr0
+            or      eax, Cr0.PE
+            mov     cr0, eax
+            .byte   0x66, 0xea
+            .long   protected
+            .word   {guests.CODE32}
+            .code32
+    protected:
+            mov     eax, {guests.DATA_SEGMENT}
+            mov     ds, eax
+            mov     es, eax
+            mov     ss, eax
+            mov     esp, {guests.STACK}
+            mov     eax, cr4
+            or      eax, Cr4.PAE
+            mov     cr4, eax
+            mov     eax, {guests.PML4}
+            mov     cr3, eax
+            mov     ecx, Msr.EFER
+            rdmsr
+            or      eax, Efer.LME
+            wrmsr
+            mov     eax, cr0
+            or      eax, Cr0.PG
+            mov     cr0, eax
+            .byte   0xea
+            .long   long_mode
+            .word   {guests.CODE64}
+            .code64
+    long_mode:
+            mov     rax, 0x123456789abcdef0
+            mov     dx, 0x3f8
+            out     dx, al
+            hlt
+    gdt_pointer:
+            .word   {8 * len(guests.DESCRIPTORS) - 1}
+            .long   {guests.GDT}"""
+
+
+def test_from_real_mode_to_long_mode(vp: HostedVp) -> None:
+    guests.start_real(vp, TO_LONG_MODE)
+    outcome = vp.run()
+    body = guests.message(outcome, HvMessageType.X64_IO_PORT_INTERCEPT).body
+    assert (body.port, body.rax) == (0x3F8, 0x123456789ABCDEF0)
+    assert body.header.execution_state == HvExecutionState.CR0_PE | HvExecutionState.EFER_LMA
+    assert (body.header.cs.selector, body.header.cs.attributes) == (guests.CODE64, guests.TLFS_CODE64)
+    assert (outcome.cr3, outcome.cr4, outcome.efer) == (guests.PML4, 0x20, 0x500)
+    assert guests.halted(vp.run(advance_rip=1)).local_exits == 0
+
+
+def test_hello_in_real_mode(vp: HostedVp) -> None:
+    """A UART in a few lines: the line status says that it is empty, and what is sent is collected."""
+    text = "Hello from real mode\n"
+    guests.start_real(vp, f"""
+            mov     si, text
+    next:   mov     dx, 0x3fd
+    busy:   in      al, dx
+            test    al, 0x20
+            je      busy
+            mov     al, byte ptr [si]
+            test    al, al
+            je      done
+            mov     dx, 0x3f8
+            out     dx, al
+            inc     si
+            jmp     next
+    done:   hlt
+    text:   .asciz  "{text[:-1]}\\n" """)
+    said, advance = "", 0
+    gps: dict[str, int] = {}
+    for _ in itertools.count():
+        outcome = vp.run(advance_rip=advance, **gps)
+        assert outcome.message is not None
+        if outcome.message.type is HvMessageType.X64_HALT:
+            break
+        body = guests.message(outcome, HvMessageType.X64_IO_PORT_INTERCEPT).body
+        advance, gps = outcome.message.instruction_length, {}
+        if body.port == 0x3F8:
+            said += chr(body.rax & 0xFF)
+        else:
+            assert (body.port, body.header.access_type) == (0x3FD, HvInterceptAccess.READ)
+            gps = {"rax": body.rax & ~0xFF | 0x20}
+    assert said == text

@@ -1,13 +1,12 @@
-"""RUN_VP itself: how a run begins and ends, who may end it and when, and what is left of a virtual processor."""
+"""RUN_VP itself: what is refused, what goes into a guest and out of it, and what is left of a virtual processor."""
 
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sidecar.layout import REQUEST_VECTOR, CpuStatus, SidecarCommand
+from sidecar.layout import SidecarCommand
 from sidecar.layout.hv_messages import HvInterceptAccess, HvMessageType
 from sidecar.layout.run import RunEnd
 from sidecar.layout.svm import SvmExit, VpPage, XsaveHeader
@@ -18,11 +17,9 @@ from sidecar.protocol.recovery import interrupt
 from sidecar.protocol.vp_run import fx_state
 from sidecar.qemu.hosted_vp import HostedVp
 from sidecar.qemu.session import Session
-from sidecar.qemu.waiting import wait_until
 from tests.support import cpus, guests
 
 SPIN = "again:  inc rax\n jmp again"
-RACES = 200
 
 
 @pytest.fixture(scope="module")
@@ -188,141 +185,6 @@ def test_invalid_mxcsr_bits_are_dropped(vp: HostedVp) -> None:
     assert guests.quad(vp, guests.DATA) & 0xFFFFFFFF == 0x1F80
 
 
-# --- ends of a run ----------------------------------------------------------------------------------------------------
-
-
-def test_a_doorbell_before_the_first_entry(vp: HostedVp) -> None:
-    vp.memory[guests.RESET_VECTOR] = 0xF4
-    vp.ring(0x8000000000000001)
-    vp.ring(2)
-    outcome = vp.run()
-    assert (outcome.end, outcome.guest_entries, outcome.notifications) == (RunEnd.NOTIFIED, 0, 0x8000000000000003)
-    assert (outcome.exit_code, outcome.rip) == (0, 0xFFF0)
-    assert vp.privileged.doorbell == 0
-    assert guests.halted(vp.run()).notifications == 0
-
-
-def test_a_stop_before_the_first_entry(session: Session, vp: HostedVp) -> None:
-    vp.memory[guests.RESET_VECTOR] = 0xF4
-    with cpus.paused(session):
-        run = vp.start()
-        assert run.stop()
-    run.wait(seconds=cpus.SECONDS)
-    outcome = vp.outcome()
-    assert (outcome.end, outcome.guest_entries, outcome.message) == (RunEnd.CANCELLED, 0, None)
-    guests.halted(vp.run())
-
-
-def wait_for_guest(vp: HostedVp, at: int, old: int = 0) -> None:
-    wait_until(lambda: guests.quad(vp, at) != old, seconds=cpus.SECONDS, what=f"the guest to store at {at:#x}")
-
-
-COUNT = f"mov edi, {guests.DATA}\n again: inc qword ptr [rdi]\n jmp again"
-
-
-@pytest.mark.parametrize("before", ["cli", "sti"])
-def test_a_guest_that_spins_is_cancelled_and_goes_on(vp: HostedVp, before: str) -> None:
-    guests.start_long(vp, f"{before}\n{COUNT}")
-    last = 0
-    for _ in range(5):
-        run = vp.start()
-        wait_for_guest(vp, guests.DATA, last)
-        assert run.stop()
-        run.wait(seconds=cpus.SECONDS)
-        outcome = vp.outcome()
-        assert (outcome.end, outcome.message, outcome.gps["rdi"]) == (RunEnd.CANCELLED, None, guests.DATA)
-        assert outcome.rip in range(guests.CODE + 1, guests.CODE + 12)
-        last = guests.quad(vp, guests.DATA)
-        time.sleep(0.01)
-        assert guests.quad(vp, guests.DATA) == last, "it still runs"
-
-
-def test_a_doorbell_while_the_guest_spins(vp: HostedVp) -> None:
-    guests.start_long(vp, f"cli\n{COUNT}")
-    for bit in (0, 5, 63):
-        run = vp.start()
-        wait_for_guest(vp, guests.DATA, guests.quad(vp, guests.DATA))
-        vp.ring(1 << bit)
-        run.wait(seconds=cpus.SECONDS)
-        assert (vp.outcome().end, vp.outcome().notifications) == (RunEnd.NOTIFIED, 1 << bit)
-
-
-def wait_for_request(cpu: Cpu, before: int) -> None:
-    wait_until(lambda: cpus.counters(cpu)["requests"] > before, seconds=cpus.SECONDS, what="a request to be taken")
-
-
-def test_requests_without_a_cause_end_nothing(session: Session, vp: HostedVp) -> None:
-    guests.start_long(vp, COUNT)
-    run = vp.start()
-    wait_for_guest(vp, guests.DATA)
-    for _ in range(20):
-        before = cpus.counters(vp.cpu)["requests"]
-        interrupt(session.backing, vp.cpu.numbers, Icr.FIXED, REQUEST_VECTOR)
-        wait_for_request(vp.cpu, before)
-    interrupt(session.backing, vp.cpu.numbers, Icr.FIXED, 0x99)
-    wait_until(lambda: cpus.stray(vp.cpu).get(0x99, 0) > 0, seconds=cpus.SECONDS, what="a stray interrupt")
-    assert vp.cpu.status == CpuStatus.RUN
-    assert run.stop()
-    run.wait(seconds=cpus.SECONDS)
-    outcome = vp.outcome()
-    assert outcome.end is RunEnd.CANCELLED
-    assert outcome.guest_entries >= outcome.local_exits >= 20
-
-
-def test_a_time_limit(session: Session, vp: HostedVp) -> None:
-    guests.start_long(vp, COUNT)
-    ticks = session.found.tsc_khz * 20
-    before = cpus.counters(vp.cpu)["timer"]
-    for _ in range(3):
-        outcome = vp.run(time_limit=ticks)
-        assert (outcome.end, outcome.message) == (RunEnd.TIME_LIMIT, None)
-        spent = vp.cpu.ticks()
-        assert spent.end - spent.start >= ticks
-    assert cpus.counters(vp.cpu)["timer"] >= before + 3
-    outcome = vp.run(time_limit=1)
-    assert (outcome.end, outcome.guest_entries) == (RunEnd.TIME_LIMIT, 0)
-
-
-def test_a_time_limit_that_is_not_reached(session: Session, vp: HostedVp) -> None:
-    guests.start_long(vp, "hlt")
-    for limit in (session.found.tsc_khz * 60_000, (1 << 64) - 1):
-        guests.halted(vp.run(time_limit=limit))
-    cpus.wait_asleep(session)
-
-
-def test_stop_races_the_run(vp: HostedVp) -> None:
-    """Whenever the STOP comes: the run ends, and the guest's count goes on by what it stored."""
-    guests.start_long(vp, COUNT)
-    for turn in range(RACES):
-        run = vp.start()
-        end = time.perf_counter() + turn % 50 * 4e-6
-        while time.perf_counter() < end:
-            time.sleep(0)
-        assert run.stop()
-        run.wait(seconds=cpus.SECONDS)
-        assert vp.outcome().end is RunEnd.CANCELLED
-        assert vp.cpu.status == CpuStatus.IDLE
-
-
-def test_doorbells_race_exits(vp: HostedVp) -> None:
-    """A guest that halts all the time, and a bit posted at any moment: each comes out exactly once."""
-    guests.start_long(vp, "again: hlt\n jmp again")
-    seen, advance = [], 0
-    for turn in range(RACES):
-        run = vp.start(advance_rip=advance)
-        vp.ring(1 << turn % 64)
-        run.wait(seconds=cpus.SECONDS)
-        outcome = vp.outcome()
-        advance = int(outcome.end is RunEnd.INTERCEPT)
-        posted = outcome.notifications
-        if not posted:
-            outcome = vp.run(advance_rip=advance)
-            assert (outcome.end, outcome.guest_entries) == (RunEnd.NOTIFIED, 0)
-            posted, advance = outcome.notifications, 0
-        seen.append(posted)
-    assert seen == [1 << turn % 64 for turn in range(RACES)]
-
-
 # --- what is left -----------------------------------------------------------------------------------------------------
 
 
@@ -354,9 +216,9 @@ def test_a_restart_resets_it(cpu: Cpu, vp: HostedVp) -> None:
 
 
 def test_a_guest_that_spins_ends_with_a_restart(session: Session, cpu: Cpu, vp: HostedVp) -> None:
-    guests.start_long(vp, f"cli\n{COUNT}")
+    guests.start_long(vp, f"cli\n{guests.COUNT}")
     vp.start()
-    wait_for_guest(vp, guests.DATA)
+    guests.wait_for_guest(vp, guests.DATA)
     cpu.restart()
     session.cpus[1] = Cpu(session.driver, 1)
     cpus.assert_answers(session.cpus[1])
@@ -390,9 +252,9 @@ def test_a_fault_of_the_sidecar_in_a_run_is_contained(session: Session, cpu: Cpu
 
 
 def test_an_nmi_in_the_guest_is_a_fault_of_the_cpu(session: Session, cpu: Cpu, vp: HostedVp) -> None:
-    guests.start_long(vp, f"cli\n{COUNT}")
+    guests.start_long(vp, f"cli\n{guests.COUNT}")
     run = vp.start()
-    wait_for_guest(vp, guests.DATA)
+    guests.wait_for_guest(vp, guests.DATA)
     interrupt(session.backing, cpu.numbers, Icr.NMI)
     with pytest.raises(CpuFaulted) as caught:
         run.wait(seconds=cpus.SECONDS)
@@ -406,10 +268,10 @@ def test_two_at_once(session: Session) -> None:
     with guests.virtual_processor(session, 1) as one, HostedVp(session, 2) as two:
         guests.write_tables(two)
         for vp in (one, two):
-            guests.start_long(vp, COUNT)
+            guests.start_long(vp, guests.COUNT)
         runs = [vp.start() for vp in (one, two)]
         for vp in (one, two):
-            wait_for_guest(vp, guests.DATA)
+            guests.wait_for_guest(vp, guests.DATA)
         for run in runs:
             assert run.stop()
             run.wait(seconds=cpus.SECONDS)

@@ -11,7 +11,7 @@ import pytest
 from sidecar.builder import image
 from sidecar.builder.asm import Linked, LinkedLine
 from sidecar.layout import IMAGE_VA, REQUEST_VECTOR, CommandPage, CpuStatus, RaiseKind, SidecarCommand
-from sidecar.layout.x86 import Icr
+from sidecar.layout.x86 import Fcw, Icr, Mxcsr
 from sidecar.protocol.commands import Cpu, Run
 from sidecar.protocol.errors import CpuFaulted
 from sidecar.protocol.fault import Fault
@@ -28,6 +28,14 @@ NO_APIC_ID = 0xABCDEF
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTERS = ("commands", "requests", "spurious", "errors", "removals", "timer")
+
+
+RESET_CONTEXT = {
+    int(CommandPage.cpu_context.gps) + 8 * 2: 0,
+    int(CommandPage.cpu_context.fx_state): Fcw.INITIAL,
+    int(CommandPage.cpu_context.fx_state) + 24: Mxcsr.RESET,
+}
+"""What a new virtual processor's registers are, where not 0: RDX, the processor's signature; FCW; MXCSR."""
 
 
 # --- machines that several tests share --------------------------------------------------------------------------------
@@ -257,4 +265,8 @@ def shared_bytes(cpu: Cpu) -> bytes:
     page = bytearray(cpu.driver.command_memory(cpu.number))
     start, end = int(CommandPage.abi_version), int(CommandPage.sequence)
     page[start:end] = bytes(end - start)
+    for offset, value in RESET_CONTEXT.items():
+        found = int.from_bytes(page[offset : offset + 4], "little")
+        assert found == value if value else found, f"reset value of the context at {offset:#x}: {found:#x}"
+        page[offset : offset + 4] = bytes(4)
     return bytes(page)

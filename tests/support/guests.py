@@ -136,3 +136,12 @@ def quad(vp: HostedVp, at: int) -> int:
 def wait_until_more(counter: memoryview, than: int) -> None:
     """Until the guest has counted on."""
     wait_until(lambda: counter[0] > than, seconds=cpus.SECONDS, what="the guest to count")
+
+
+COUNT = f"mov edi, {DATA}\n again: inc qword ptr [rdi]\n jmp again"
+"""A guest that counts at DATA for ever."""
+
+
+def wait_for_guest(vp: HostedVp, at: int, old: int = 0) -> None:
+    """Until the guest has stored something else than `old`."""
+    wait_until(lambda: quad(vp, at) != old, seconds=cpus.SECONDS, what=f"the guest to store at {at:#x}")

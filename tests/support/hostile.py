@@ -2,12 +2,16 @@
 
 import random
 import struct
+from collections.abc import Iterator
 
 from sidecar.builder.asm.errors import AssemblyError
-from sidecar.layout import PAGE_SIZE
+from sidecar.layout import PAGE_SIZE, CpuStatus
+from sidecar.layout.run import RunEnd, RunFlags
 from sidecar.layout.x86 import Msr
 from sidecar.protocol.errors import SidecarCommandError
+from sidecar.protocol.vp_events import exception, external_interrupt, when_interruptible
 from sidecar.qemu.hosted_vp import HostedVp
+from sidecar.qemu.session import Session
 from tests.support import guests
 
 MEMORY_BYTES = 0x20000
@@ -129,3 +133,51 @@ def set_state(vp: HostedVp, rng: random.Random) -> None:
             vp.cpu.set_registers({f"HvX64Register{name}": value})
         except SidecarCommandError:
             continue
+
+
+RUNS = 12
+"""Runs of one guest."""
+
+
+def attack(machine: Session, vp: HostedVp, rng: random.Random) -> Iterator[RunEnd]:
+    """One guest, to its end; yields how each run ended."""
+    canary = Canary(vp, rng)
+    fill(vp, rng)
+    guests.prepare(vp)
+    set_state(vp, rng)
+    advance = 0
+    for _ in range(RUNS):
+        give_something(vp, rng)
+        if rng.random() < 0.2:
+            vp.ring(1)
+        outcome = vp.run(
+            time_limit=machine.found.tsc_khz * rng.choice((1, 2, 5)),
+            flags=rng.choice((0, RunFlags.CPUID_EXITS)),
+            exception_intercepts=rng.choice((0, 0, rng.getrandbits(32), 0xFFFFFFFF)),
+            advance_rip=advance,
+            rax=rng.getrandbits(64),
+        )
+        yield outcome.end
+        advance = rng.choice((0, 1, 2, 15))
+        if outcome.message is not None and hasattr(outcome.message.body, "header"):
+            advance = outcome.message.instruction_length or advance
+        if rng.random() < 0.1:
+            set_state(vp, rng)
+    canary.check()
+    assert machine.cpus[1].status == CpuStatus.IDLE
+
+
+def give_something(vp: HostedVp, rng: random.Random) -> None:
+    """An event or a wish for a window, sometimes."""
+    choice = rng.random()
+    registers = {}
+    if choice < 0.15:
+        registers = {"HvRegisterPendingEvent0": external_interrupt(rng.randrange(32, 256))}
+    elif choice < 0.25:
+        vector = rng.choice((0, 1, 3, 4, 6, 8, 13, 14))
+        code = rng.getrandbits(16) if vector in (8, 13, 14) else None
+        registers = {"HvRegisterPendingEvent0": exception(vector, code, parameter=rng.getrandbits(64))}
+    elif choice < 0.4:
+        registers = {"HvX64RegisterDeliverabilityNotifications": when_interruptible(rng.randrange(16))}
+    if registers:
+        vp.cpu.set_registers(registers)

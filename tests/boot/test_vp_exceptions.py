@@ -1,0 +1,112 @@
+"""Exceptions of a guest: its own, or the VMM's who asked for them; and states that no guest can be in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.layout.hv_messages import (
+    HvExceptionInfo,
+    HvInterceptAccess,
+    HvMessageType,
+)
+from sidecar.layout.svm import SvmExit
+from sidecar.layout.x86 import Vector
+from sidecar.qemu.hosted_vp import HostedVp
+from sidecar.qemu.session import Session
+from tests.support import cpus, guests
+
+READ, WRITE, EXECUTE = HvInterceptAccess.READ, HvInterceptAccess.WRITE, HvInterceptAccess.EXECUTE
+
+
+@pytest.fixture(scope="module")
+def run_directory(request: pytest.FixtureRequest) -> Path:
+    return cpus.module_directory(request)
+
+
+@pytest.fixture(scope="module")
+def machine(run_directory: Path) -> Iterator[Session]:
+    with Session(smp=2, directory=run_directory) as session:
+        yield session
+
+
+@pytest.fixture
+def vp(machine: Session) -> Iterator[HostedVp]:
+    with guests.virtual_processor(machine) as vp:
+        yield vp
+    cpus.tidy(machine)
+
+
+FAULTS = [
+    ("xor ecx, ecx\n div ecx", Vector.DIVIDE_ERROR, None, 2),
+    ("ud2", Vector.INVALID_OPCODE, None, 0),
+    ("mov eax, 0x33\n mov ds, eax", Vector.GENERAL_PROTECTION, 0x30, 5),
+    ("mov rax, qword ptr [rdi]", Vector.PAGE_FAULT, 0, 0),
+    ("mov qword ptr [rdi], rax", Vector.PAGE_FAULT, 2, 0),
+]
+NOT_MAPPED_GVA = 0x40000000
+
+
+@pytest.mark.parametrize(("text", "vector", "code", "offset"), FAULTS)
+def test_an_exception_goes_to_the_guest(vp: HostedVp, text: str, vector: int, code: int | None, offset: int) -> None:
+    guests.start_long(vp, f"{text}\n hlt")
+    outcome = guests.halted_at(vp.run(rdi=NOT_MAPPED_GVA), guests.trap(vector))
+    frame = outcome.rsp
+    if code is not None:
+        assert guests.quad(vp, frame) == code
+        frame += 8
+    assert guests.quad(vp, frame) == guests.CODE + offset
+    if vector == Vector.PAGE_FAULT:
+        assert outcome.gps["cr2"] == NOT_MAPPED_GVA
+
+
+@pytest.mark.parametrize(("text", "vector", "code", "offset"), FAULTS)
+def test_an_exception_that_the_vmm_asked_for(
+    vp: HostedVp, text: str, vector: int, code: int | None, offset: int
+) -> None:
+    guests.start_long(vp, f"{text}\n hlt")
+    given = {"rdi": NOT_MAPPED_GVA, "rsi": 6, "r15": 15, "cr2": 0x77}
+    outcome = vp.run(exception_intercepts=1 << vector, **given)
+    body = guests.message(outcome, HvMessageType.X64_EXCEPTION_INTERCEPT).body
+    assert (body.vector, body.header.rip) == (vector, guests.CODE + offset)
+    assert body.exception_info == (0 if code is None else HvExceptionInfo.ERROR_CODE_VALID)
+    assert body.error_code == (code or 0)
+    assert body.exception_parameter == (NOT_MAPPED_GVA if vector == Vector.PAGE_FAULT else 0)
+    assert (body.registers[4], body.registers[6], body.registers[7], body.registers[15]) == (
+        guests.STACK, 6, NOT_MAPPED_GVA, 15,
+    )
+    assert (body.ss.selector, body.ds.selector) == (0x10, 0x10)
+    assert outcome.gps["cr2"] == 0x77, "it has not been delivered"
+
+
+def test_exceptions_that_nobody_may_ask_for(vp: HostedVp) -> None:
+    """Bits that are no exceptions of a guest change nothing."""
+    guests.start_long(vp, "ud2\n hlt")
+    outcome = vp.run(exception_intercepts=0xFFF80000 | 1 << 2 | 1 << 9 | 1 << 15 | 1 << 18)
+    guests.halted_at(outcome, guests.trap(Vector.INVALID_OPCODE))
+
+
+def test_a_debug_exception_is_passed_on(vp: HostedVp) -> None:
+    guests.start_long(vp, "pushfq\n or qword ptr [rsp], Rflags.TF\n popfq\n nop\n hlt")
+    outcome = guests.halted_at(vp.run(), guests.trap(Vector.DEBUG))
+    assert outcome.local_exits == 1
+
+
+def test_a_triple_fault(vp: HostedVp) -> None:
+    guests.start_long(vp, "lidt [rdi]\n ud2")
+    outcome = vp.run(rdi=guests.DATA)
+    body = guests.message(outcome, HvMessageType.UNRECOVERABLE_EXCEPTION).body
+    assert body.header.vp_index == 1
+    assert outcome.exit_code == SvmExit.SHUTDOWN
+
+
+def test_a_state_that_no_guest_can_be_entered_with(vp: HostedVp) -> None:
+    guests.start_long(vp, "hlt")
+    vmcb = vp.vmcb
+    vmcb.cr0 = vmcb.cr0 | 1 << 29  # NW without CD
+    outcome = vp.run()
+    body = guests.message(outcome, HvMessageType.INVALID_VP_REGISTER_VALUE).body
+    assert (body.vp_index, outcome.guest_entries, body.rule != 0) == (1, 0, True)
+    assert body.value == vmcb.cr0
+    vmcb.cr0 = vmcb.cr0 & ~(1 << 29)
+    guests.halted_at(vp.run(), guests.CODE)
