@@ -9,11 +9,18 @@ On every other CPU, at each arrival: INIT and SIPI bring it to `trampoline` in r
 
 From then on it sits in `park`: halted until the status byte in the control page says otherwise. RUN and STOP lead to
 `execute`, which takes a command from the command page and ends in `finish`; REMOVE leads to `remove`. An interrupt is
-`request`, `spurious` or `stray` and returns to `park`. A fault anywhere goes through `fault_entry`, which records it,
-sets FAULTED, raises attention and ends in `halt_forever`; INIT and SIPI bring the CPU back to `trampoline`.
+`request`, `timer`, `spurious` or `stray` and returns to `park`, or to `run_window` if it came from there. A fault
+anywhere goes through `fault_entry`, which records it, sets FAULTED, raises attention and ends in `halt_forever`; INIT
+and SIPI bring the CPU back to `trampoline`.
+
+RUN_VP is `run_vp`: `prepare_vp` sets up what the driver gave, `take_run` reads the inputs, `load_context`, then the back
+end's turn. On AMD that is `svm_run`: look, `svm_deliver`, `svm_enter`, `svm_requeue`, `svm_exit`, again, until an exit is
+the VMM's or somebody wants the CPU; `store_context`, `give_run`. `forget_gone_vp` before every command sees to it that
+nothing is left of a virtual processor that was taken away.
 
 Which file: entry, params, image_map, nodes (the boot CPU); trampoline, arrive, descriptors, scrub, apic, fan_out
 (arrival); park, registers, provoke, gaps, remove, log (service); interrupts, faults. `common/` is shared with the shim.
+vp, vp_run, vp_context, vp_timer run any virtual processor, svm and the svm_ files one on AMD, with cpuid_policy.
 guest_memory, guest_walk, translate and registers_vp look into a virtual processor while its guest stands still.
 Who may change which byte in which state: `layout/control.py`; what is mapped where: `layout/address_map.py`.
 """
