@@ -13,10 +13,10 @@ From then on it sits in `park`: halted until the status byte in the control page
 anywhere goes through `fault_entry`, which records it, sets FAULTED, raises attention and ends in `halt_forever`; INIT
 and SIPI bring the CPU back to `trampoline`.
 
-RUN_VP is `run_vp`: `prepare_vp` sets up what the driver gave, `take_run` reads the inputs, `load_context`, then the back
-end's turn. On AMD that is `svm_run`: look, `svm_deliver`, `svm_enter`, `svm_requeue`, `svm_exit`, again, until an exit is
-the VMM's or somebody wants the CPU; `store_context`, `give_run`. `forget_gone_vp` before every command sees to it that
-nothing is left of a virtual processor that was taken away.
+RUN_VP is `run_vp`: `prepare_vp` sets up what the driver gave, `take_run` reads the inputs, `load_context`, then the
+back end's turn. On AMD that is `svm_run`: look, `svm_deliver`, `svm_enter`, `svm_requeue`, `svm_exit`, again, until
+an exit is the VMM's or somebody wants the CPU; `store_context`, `give_run`. `forget_gone_vp` before every command
+sees to it that nothing is left of a virtual processor that was taken away.
 
 Which file: entry, params, image_map, nodes (the boot CPU); trampoline, arrive, descriptors, scrub, apic, fan_out
 (arrival); park, registers, provoke, gaps, remove, log (service); interrupts, faults. `common/` is shared with the shim.
