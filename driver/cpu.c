@@ -68,6 +68,10 @@ const char *sidecar_command_name(u32 command)
 		return "translate_gva";
 	case SIDECAR_COMMAND_RAISE:
 		return "raise";
+	case SIDECAR_COMMAND_GET_VP_XSAVE:
+		return "get_vp_xsave";
+	case SIDECAR_COMMAND_SET_VP_XSAVE:
+		return "set_vp_xsave";
 	default:
 		return "unknown";
 	}

@@ -201,7 +201,8 @@ def test_watch_ends_by_interrupt(ctl: Call) -> None:
                                   "node:index such as 0:2"),
         (["convert", "2:0"], "sidecarctl: there is no sidecar node 2; there are nodes 0-1"),
         (["run", "1", "--command", "fly"], "sidecarctl: 'fly' is none of none, run_vp, get_vp_registers, "
-                                           "set_vp_registers, translate_gva, raise, and no number"),
+                                           "set_vp_registers, translate_gva, raise, get_vp_xsave, "
+                                           "set_vp_xsave, and no number"),
         (["run", "1", "--data", "xyz"], "sidecarctl: 'xyz' is not a row of hexadecimal bytes"),
         (["run", "1", "--data", "00" * 1025], "sidecarctl: the request has 1025 bytes, the page takes 1024"),
         (["run", "1", "--kind", "nmi"], "sidecarctl: --kind and --argument are for --command raise, without --data"),
