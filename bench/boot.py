@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import product
 
 from sidecar.bench.boots import MODES, UNBOUNDED_SECONDS, Boot, Mode
 from sidecar.bench.context import Context
@@ -35,7 +36,9 @@ def measure(context: Context) -> Group:
     tables: list[Table] = []
     pictures: list[str] = []
     for which in WHICH:
-        boots = {smp: {mode: context.boots.of(which, smp, mode) for mode in MODES} for smp in context.sizes}
+        boots: dict[int, dict[Mode, list[Boot]]] = {
+            smp: {mode: context.boots.of(which, smp, mode) for mode in MODES} for smp in context.sizes
+        }
         if not any(boots[smp][mode] for smp in context.sizes for mode in MODES):
             continue
         version = context.boots.kernel(which).version
@@ -54,8 +57,9 @@ def _plan(context: Context) -> Iterator[tuple[Which, int, Mode]]:
     for number in range(ROUNDS):
         for smp in context.sizes:
             if number == 0 or smp <= ROUNDS_UP_TO:
-                yield from ((which, smp, mode) for which in WHICH for mode in MODES
-                            if len(context.boots.of(which, smp, mode)) <= number)
+                for which, mode in product(WHICH, MODES):
+                    if len(context.boots.of(which, smp, mode)) <= number:
+                        yield which, smp, mode
 
 
 def _boot(context: Context, which: Which, smp: int, mode: Mode) -> None:

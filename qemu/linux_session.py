@@ -123,7 +123,7 @@ class LinuxSession:
         self.qemu = find_qemu()
         self.accelerator = choose_accelerator(accel, self.qemu)
         self._append, self._copy_in, self._interactive = append, tuple(copy_in), interactive
-        self._tcg_thread = tcg_thread
+        self._tcg_thread: Literal["multi", "single"] = tcg_thread
         self._directory, self._qmp_socket, self._extra = directory, qmp_socket, extra
         self._progress, self._tell = progress, tell
         self._owned = contextlib.ExitStack()

@@ -19,7 +19,8 @@ Capture = pytest.CaptureFixture[str]
 def boot(capfd: Capture, *arguments: str) -> tuple[int, str, str]:
     """Exit status and both outputs."""
     status = main(["boot", *arguments])
-    return status, *capfd.readouterr()
+    out, err = capfd.readouterr()
+    return status, out, err
 
 
 def test_the_report_of_a_machine_with_the_sidecar(capfd: Capture) -> None:

@@ -27,7 +27,8 @@ class SharedLinux:
     """Boots at its first use, and anew when a test has left the machine unusable."""
 
     def __init__(self, stock_linux: StockLinux, which: Which, directory: Path) -> None:
-        self._stock_linux, self._which, self._directory = stock_linux, which, directory
+        self._which: Which = which
+        self._stock_linux, self._directory = stock_linux, directory
         self._boots = 0
         self._owned = contextlib.ExitStack()
         self._session: LinuxSession | None = None

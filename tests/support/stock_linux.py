@@ -51,7 +51,7 @@ class StockLinux:
 
 def prepare_stock_linux(tell: Tell) -> StockLinux:
     """Fetches, builds and packs all that is not in the caches yet. Raises AptFailed, ModuleBuildFailed."""
-    kernels = {which: kernel_package(which, tell=tell) for which in WHICH}
+    kernels: dict[Which, LinuxKernel] = {which: kernel_package(which, tell=tell) for which in WHICH}
     root = guest_root(tell=tell)
     drivers = {}
     for which, kernel in kernels.items():

@@ -151,8 +151,12 @@ def test_the_reserved_bits_are_those_whose_features_are_missing(features: set[Fe
 def test_leaves_that_a_processor_lacks_are_not_asked() -> None:
     kernel = _kernel()
     kernel.reset()
-    answers = {0: (1, 0, 0, 0), Cpuid.EXTENDED_MAX: (Cpuid.ADDRESS_SIZES, 0, 0, 0), Cpuid.ADDRESS_SIZES: (36, 0, 0, 0)}
-    kernel.cpuid = answers | {7: (0xFFFFFFFF,) * 4, 0x80000021: (0xFFFFFFFF,) * 4}
+    answers: dict[int, tuple[int, int, int, int]] = {
+        0: (1, 0, 0, 0), Cpuid.EXTENDED_MAX: (Cpuid.ADDRESS_SIZES, 0, 0, 0), Cpuid.ADDRESS_SIZES: (36, 0, 0, 0),
+    }  # fmt: skip
+    for leaf in (7, 0x80000021):
+        answers[leaf] = (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+    kernel.cpuid = answers
     kernel.write(VMCB_PA, page(Vmcb, **VALID))
     assert kernel.call("check_vmcb").rax == VmcbRule.NONE
     assert kernel.number(MASKS_PA + 8) == ~CR4_ALWAYS & FULL

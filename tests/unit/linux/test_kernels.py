@@ -92,7 +92,7 @@ def test_where_the_parts_are(
     assert kernel.image == tree / image
     assert kernel.modules == tree / f"{above}lib/modules/{FLAVOUR}"
     assert kernel.headers == tree / f"usr/src/linux-headers-{FLAVOUR}"
-    assert kernel.config == kernel.headers / ".config"
+    assert kernel.config == tree / f"usr/src/linux-headers-{FLAVOUR}" / ".config"
 
 
 @pytest.mark.needs("dpkg-deb")
