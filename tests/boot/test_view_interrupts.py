@@ -13,6 +13,7 @@ import pytest
 
 from sidecar.builder.image import kernel
 from sidecar.layout import IMAGE_VA, PAGE_SIZE, REQUEST_VECTOR, SPURIOUS_VECTOR
+from sidecar.layout.abi import TIMER_VECTOR
 from sidecar.layout.address_map import absolute_symbols
 from sidecar.layout.x86 import EXCEPTION_VECTORS, VECTORS_WITH_ERROR_CODE
 from sidecar.qemu.session import Session
@@ -89,7 +90,7 @@ def test_interrupt_stacks_for_the_three_that_need_them(gates: list[tuple[int, in
 def test_every_gate_leads_to_its_own_handler(session: Session, gates: list[tuple[int, int, int, int]]) -> None:
     """Disassembled: exceptions end in fault_entry with an error code and their number on the stack."""
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    special = {REQUEST_VECTOR: "request", SPURIOUS_VECTOR: "spurious"}
+    special = {REQUEST_VECTOR: "request", TIMER_VECTOR: "timer", SPURIOUS_VECTOR: "spurious"}
     for vector, (target, *_) in enumerate(gates):
         pushed: list[int] = []
         handler = ""
