@@ -43,6 +43,8 @@ from sidecar.kernel import (
     faults,
     gaps,
     guest_memory,
+    guest_rights,
+    guest_tables,
     guest_walk,
     image_map,
     interrupts,
@@ -117,8 +119,8 @@ KERNEL: tuple[ModuleType, ...] = (
     entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
     registers_vp, provoke, gaps, remove, vp, vp_run, vp_context, vp_xsave, vp_timer, svm, svm_run, svm_state,
     svm_events, svm_messages, svm_exits, svm_faults, svm_io, svm_instruction, svm_code, svm_msr, svm_xsetbv, svm_cr8,
-    svm_step, cpuid_policy, vmcb_check, guest_memory, guest_walk, translate, interrupts, faults, log, common_apic,
-    text, serial,
+    svm_step, cpuid_policy, vmcb_check, guest_memory, guest_walk, guest_tables, guest_rights, translate, interrupts,
+    faults, log, common_apic, text, serial,
 )
 """The kernel's modules in the order of their code."""
 

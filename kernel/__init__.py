@@ -19,8 +19,11 @@ an exit is the VMM's or somebody wants the CPU; `store_context`, `give_run`. `fo
 sees to it that nothing is left of a virtual processor that was taken away.
 
 Which file: entry, params, image_map, nodes (the boot CPU); trampoline, arrive, descriptors, scrub, apic, fan_out
-(arrival); park, registers, provoke, gaps, remove, log (service); interrupts, faults. `common/` is shared with the shim.
-vp, vp_run, vp_context, vp_timer run any virtual processor, svm and the svm_ files one on AMD, with cpuid_policy.
-guest_memory, guest_walk, translate and registers_vp look into a virtual processor while its guest stands still.
+(arrival); park, registers, provoke, gaps, remove, log, recorder (service); interrupts, faults. `common/` is shared
+with the shim.
+vp, vp_run, vp_context, vp_xsave, vp_timer run any virtual processor, svm and the svm_ files one on AMD, with
+cpuid_policy and vmcb_check.
+guest_memory, guest_walk with guest_tables and guest_rights, translate and registers_vp look into a virtual processor
+while its guest stands still.
 Who may change which byte in which state: `layout/control.py`; what is mapped where: `layout/address_map.py`.
 """
