@@ -1,7 +1,7 @@
 """The guest's own page tables, walked as the processor walks them: without paging, 32-bit, PAE, 4 and 5 levels.
 
-The story, and where it begins: mode, root, reserved bits. `guest_tables` goes down the levels, `guest_rights` checks the
-access and marks the entries. Runs inside a command or between two entries of the guest; see guest_memory. Other
+The story, and where it begins: mode, root, reserved bits. `guest_tables` goes down the levels, `guest_rights` checks
+the access and marks the entries. Runs inside a command or between two entries of the guest; see guest_memory. Other
 CPUs may run the same guest: an entry is marked accessed or dirty only if it still is what was read, else the walk
 starts again, a bounded number of times. What the guest calls physical goes through the nested page tables, tables
 included.

@@ -9,47 +9,28 @@ Ref: SDM vol. 1, 13.4.2 (XSAVE header), 13.8 (XRSTOR), 13.5 (offsets of the comp
 
 
 def get_vp_xsave() -> str:
-    """GET_VP_XSAVE.
+    """Both commands, told apart by their number. SET drops components that the guest cannot have.
 
     In: eax command. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 16 bytes and those of its
     callees.
     """
     return """
     get_vp_xsave:
+    set_vp_xsave:
             push    rax
             call    prepare_vp
             test    rsi, rsi
             jne     .refused
             lea     rsi, [rip + vp_xsave]
             lea     rdi, [rip + register_page]
-            mov     ecx, PAGE_SIZE // 8
+            cmp     dword ptr [rsp], SidecarCommand.GET_VP_XSAVE
+            je      .copy
+            xchg    rsi, rdi
+    .copy:  mov     ecx, PAGE_SIZE // 8
             rep movsq
             pop     rax
-            ret
-    .refused:
-            mov     rdx, rsp
-            call    command_error
-            pop     rax
-            ret
-    """
-
-
-def set_vp_xsave() -> str:
-    """SET_VP_XSAVE: components that the guest cannot have are dropped.
-
-    In: eax command. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off. Stack: 16 bytes and those of its
-    callees.
-    """
-    return """
-    set_vp_xsave:
-            push    rax
-            call    prepare_vp
-            test    rsi, rsi
-            jne     .refused
-            lea     rsi, [rip + register_page]
-            lea     rdi, [rip + vp_xsave]
-            mov     ecx, PAGE_SIZE // 8
-            rep movsq
+            cmp     eax, SidecarCommand.GET_VP_XSAVE
+            je      .done
             mov     rax, qword ptr [rip + vp_globals + VpGlobals.vp.xcr0_mask]
             lea     rdi, [rip + vp_xsave + XsaveHeader.xstate_bv]
             and     qword ptr [rdi], rax
@@ -57,8 +38,7 @@ def set_vp_xsave() -> str:
             xor     eax, eax
             mov     ecx, (XsaveHeader.SIZE - XsaveHeader.xcomp_bv) // 8
             rep stosq
-            pop     rax
-            ret
+    .done:  ret
     .refused:
             mov     rdx, rsp
             call    command_error
@@ -67,4 +47,4 @@ def set_vp_xsave() -> str:
     """
 
 
-ROUTINES = (get_vp_xsave, set_vp_xsave)
+ROUTINES = (get_vp_xsave,)
