@@ -1,7 +1,8 @@
 """Which CPU somebody means: a Linux number, `apic:ID`, or `node:index`.
 
-    >>> find("0:2", cpus).linux
-    2
+    >>> cpus = [CpuNumbers(linux=7, apic_id=0x10, node=1, index=2)]
+    >>> find("1:2", cpus).linux, find("apic:0x10", cpus).linux
+    (7, 7)
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ codec of host and client, the C header, the tables of docs/abi.md and of `sideca
 
 Sample:
 
+    >>> from sidecar.layout.parts import Int32ul, Struct
     >>> Pair = Layout("Pair", Struct("cpu" / Int32ul * "who", "vector" / Int32ul * "which"), size=8, doc="A pair.")
     >>> int(Pair.vector), Pair.SIZE
     (4, 8)

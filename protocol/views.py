@@ -1,10 +1,13 @@
 """A shared page as an object: fields are attributes, integers print in hex, two moments can be compared.
 
-    >>> page = View(ControlPage, memory)
+    >>> from sidecar.layout import ControlPage, CpuStatus
+    >>> page = View(ControlPage, memoryview(bytearray(ControlPage.SIZE)))
+    >>> page.request_vector = 0x20
     >>> page.request_vector
     0x20
     >>> page.cpu_status[3] = CpuStatus.IDLE
     >>> before = page.snapshot()
+    >>> page.needs_attention = 1
     >>> diff(before, page.snapshot())
     [Change(name='needs_attention', old=0x0, new=0x1)]
 

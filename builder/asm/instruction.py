@@ -9,6 +9,7 @@ from sidecar.builder.asm.operands import Memory, Operand
 class Instruction:
     """An instruction whose text is canonical: the same instruction is always written the same way.
 
+    >>> from sidecar.builder.asm.expressions import Linear
     >>> str(Instruction("lock", "inc", (Memory(4, "", "rdi", "", 1, Linear(8)),)))
     'lock inc dword ptr [rdi + 8]'
     """

@@ -1,7 +1,7 @@
 """Several fields of one layout read or written at once: an exit is decoded in microseconds, not by construct.
 
-    >>> read = Fields(MsrMessage, "header.rip", "msr", "rax")
-    >>> rip, msr, rax = read(page, payload)
+    read = Fields(MsrMessage, "header.rip", "msr", "rax")
+    rip, msr, rax = read(page, payload)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Registers of a virtual processor by name: TLFS's names, or what is left of them without HvX64Register.
 
     >>> register("rip"), register("HvX64RegisterRip").number == register("Rip").number
-    (Register(name='HvX64RegisterRip', number=131089, kind=<Kind.NUMBER: 1>), True)
+    (Register(name='HvX64RegisterRip', number=131088, kind=<Kind.NUMBER: 1>), True)
 
 General registers, CR2 and the legacy floating-point state are in the command page, where each run takes and leaves
 them; the others are in the CPU and reached by GET and SET. Ref: docs/virtual_processors.md.
