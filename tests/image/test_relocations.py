@@ -68,7 +68,7 @@ def test_each_command_has_its_routine() -> None:
         SidecarCommand.TRANSLATE_GVA: "translate_gva",
         SidecarCommand.RAISE: "raise_command",
         SidecarCommand.GET_VP_XSAVE: "get_vp_xsave",
-        SidecarCommand.SET_VP_XSAVE: "set_vp_xsave",
+        SidecarCommand.SET_VP_XSAVE: "get_vp_xsave",
     }
 
 
