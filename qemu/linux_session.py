@@ -191,6 +191,15 @@ class LinuxSession:
         self.backing = "driver"
         return result
 
+    def load_kvm(self) -> None:
+        """Gives the guest Linux's own hypervisor beside the sidecar, /dev/kvm, on a CPU with SVM. Raises GuestError."""
+        self.guest.run(["modprobe", "kvm_amd"], DRIVER_SECONDS).check()
+        self.guest.run(["test", "-c", "/dev/kvm"]).check()
+
+    def unload_kvm(self) -> None:
+        """Raises GuestError while a program has it open."""
+        self.guest.run(["modprobe", "-r", "kvm_amd"], DRIVER_SECONDS).check()
+
     def attach(self) -> None:
         """Gives the guest its way to the sidecar's CPUs: the driver if it has one, else Linux's own module `msr`.
 
