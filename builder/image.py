@@ -33,102 +33,14 @@ from sidecar.builder.elf import (
     write_elf,
 )
 from sidecar.builder.elf.notes import NOTE_ALIGN, PVH_NOTE_BYTES
-from sidecar.kernel import (
-    apic,
-    arrive,
-    cpuid_policy,
-    descriptors,
-    entry,
-    fan_out,
-    faults,
-    gaps,
-    guest_memory,
-    guest_rights,
-    guest_tables,
-    guest_walk,
-    image_map,
-    interrupts,
-    log,
-    nodes,
-    params,
-    park,
-    provoke,
-    registers,
-    registers_vp,
-    remove,
-    scrub,
-    svm,
-    svm_code,
-    svm_cr8,
-    svm_events,
-    svm_exits,
-    svm_faults,
-    svm_instruction,
-    svm_io,
-    svm_messages,
-    svm_msr,
-    svm_run,
-    svm_state,
-    svm_step,
-    svm_xsetbv,
-    trampoline,
-    translate,
-    vmcb_check,
-    vp,
-    vp_context,
-    vp_run,
-    vp_timer,
-    vp_xsave,
-)
-from sidecar.kernel.common import apic as common_apic
-from sidecar.kernel.common import serial, text
+from sidecar.builder.modules import KERNEL, SHIM
+from sidecar.kernel import descriptors, svm_msr, svm_step, vp
+from sidecar.kernel.common import serial
 from sidecar.layout import ABI_VERSION, NAMES, PAGE_SIZE, Bundle, BundleKind, abi_hash
 from sidecar.layout.address_map import absolute_symbols
 from sidecar.layout.boot import BUNDLE_MAGIC, BUNDLE_PARTS, RelayFlags
 from sidecar.layout.params import ParamsFlags
-from sidecar.shim import (
-    acpi as shim_acpi,
-)
-from sidecar.shim import (
-    bundle as shim_bundle,
-)
-from sidecar.shim import (
-    call,
-    console,
-    cpus,
-    e820,
-    linux,
-    loader,
-    main,
-    memory,
-    options,
-    relay,
-    sdcr,
-    start_info,
-    traps,
-    tsc,
-)
-from sidecar.shim import (
-    entry as shim_entry,
-)
-from sidecar.shim import (
-    nodes as shim_nodes,
-)
-
-KERNEL: tuple[ModuleType, ...] = (
-    entry, params, image_map, nodes, trampoline, arrive, descriptors, scrub, apic, fan_out, park, registers,
-    registers_vp, provoke, gaps, remove, vp, vp_run, vp_context, vp_xsave, vp_timer, svm, svm_run, svm_state,
-    svm_events, svm_messages, svm_exits, svm_faults, svm_io, svm_instruction, svm_code, svm_msr, svm_xsetbv, svm_cr8,
-    svm_step, cpuid_policy, vmcb_check, guest_memory, guest_walk, guest_tables, guest_rights, translate, interrupts,
-    faults, log, common_apic, text, serial,
-)
-"""The kernel's modules in the order of their code."""
-
-SHIM: tuple[ModuleType, ...] = (
-    shim_entry, main, start_info, options, shim_bundle, shim_acpi, cpus, memory, shim_nodes, loader, call, tsc, sdcr,
-    linux, e820, relay, console, traps, common_apic, text, serial,
-)
-"""The shim's modules in the order of their code."""
+from sidecar.shim import console, memory, options, traps
 
 SHIM_BASE = 0x200000
 """Physical address of the shim: above what firmware uses, below where Linux is loaded."""

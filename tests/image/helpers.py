@@ -7,9 +7,10 @@ from elftools.elf.elffile import ELFFile
 
 from sidecar.builder import image
 from sidecar.builder.image import Image
+from sidecar.builder.modules import KERNEL, SHIM
 
 BUILD = {"kernel": image.kernel, "shim": image.shim}
-MODULES = {"kernel": image.KERNEL, "shim": image.SHIM}
+MODULES = {"kernel": KERNEL, "shim": SHIM}
 BOTH = pytest.mark.parametrize("name", BUILD)
 
 

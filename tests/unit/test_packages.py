@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "builder": ("layout", "builder"),
     "builder.asm": ("layout", "builder.asm"),
     "builder.image": ("layout", "kernel", "shim", "builder"),
+    "builder.modules": ("kernel", "shim"),
     "protocol": ("layout", "protocol"),
     "client": ("layout", "protocol", "client"),
     "qemu": ("layout", "protocol", "builder", "qemu"),
