@@ -15,7 +15,7 @@ import contextlib
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -37,8 +37,9 @@ from sidecar.qemu.linux.timeline import Stamp, timeline
 from sidecar.qemu.linux.userland import guest_root
 from sidecar.qemu.machine import Machine
 from sidecar.qemu.session import BootFailed, last_lines
+from sidecar.qemu.shim_lines import fall_back_reason, fatal_line, notes
 from sidecar.qemu.sizes import GIB, format_size
-from sidecar.qemu.waiting import wait_until
+from sidecar.qemu.waiting import Progress, unwatched, wait_until
 
 Baseline = Literal["all", "one"]
 BASELINES: tuple[Baseline, ...] = ("all", "one")
@@ -63,11 +64,6 @@ SIDECAR_WORD = "sidecar"
 """Words on the command line that begin so are the shim's."""
 
 _USER_SPACE = re.compile(r"^guest: time 0x([0-9a-f]{16})\s*$", re.MULTILINE)
-_FALL_BACK = re.compile(r"^shim: not using the sidecar: (.+?)\s*$", re.MULTILINE)
-_NOTE = re.compile(r"^shim: note: (.+?)\s*$", re.MULTILINE)
-_FATAL = re.compile(r"^shim: fatal: .+?$", re.MULTILINE)
-
-Progress = Callable[[float], None]
 
 
 class TooSlow(BootFailed):
@@ -113,7 +109,7 @@ class LinuxSession:
         qmp_socket: Path | None = None,
         extra: tuple[str, ...] = (),
         seconds: float | None = None,
-        progress: Progress = lambda seconds: None,
+        progress: Progress = unwatched,
         tell: Tell = silent,
     ) -> None:
         self.kernel, self.smp, self.numa, self.baseline, self.driver = kernel, smp, numa, baseline, driver
@@ -155,13 +151,12 @@ class LinuxSession:
     @property
     def notes(self) -> list[str]:
         """What the shim noted for its user though the boot went on."""
-        return _NOTE.findall(self.console)
+        return notes(self.console)
 
     @property
     def fallback(self) -> str | None:
         """Why the shim did without the sidecar."""
-        match = _FALL_BACK.search(self.console)
-        return match.group(1) if match else None
+        return fall_back_reason(self.console)
 
     @property
     def uses_sidecar(self) -> bool:
@@ -295,8 +290,8 @@ class LinuxSession:
             if match := _USER_SPACE.search(console):
                 self.user_space_seconds = waited
                 return int(match.group(1), 16)
-            if fatal := _FATAL.search(console):
-                raise BootFailed(fatal.group())
+            if fatal := fatal_line(console):
+                raise BootFailed(fatal)
             if not alive:
                 self.machine.check()
             if waited > self.seconds:

@@ -9,11 +9,9 @@ Shim and sidecar are built in memory; no Linux is in the bundle, so the boot CPU
 """
 
 import contextlib
-import re
 import select
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +27,8 @@ from sidecar.qemu.command_line import MachineSpec
 from sidecar.qemu.executable import Qemu, find_qemu
 from sidecar.qemu.machine import Machine, MachineDied
 from sidecar.qemu.relay_backing import RelayBacking
+from sidecar.qemu.shim_lines import fall_back_reason, fatal_line, notes
+from sidecar.qemu.waiting import Progress, unwatched
 
 START_SECONDS = 30.0
 SECONDS_PER_CPU = 0.2
@@ -37,12 +37,6 @@ SECONDS_PER_CPU = 0.2
 END_SECONDS = 5.0
 LOOK_SECONDS = 0.02
 TESTS_OPTION = "sidecar.tests"
-
-_FALL_BACK = re.compile(r"^shim: not using the sidecar: (.+?)\s*$", re.MULTILINE)
-_NOTE = re.compile(r"^shim: note: (.+?)\s*$", re.MULTILINE)
-_FATAL = re.compile(r"^shim: fatal: .+?$", re.MULTILINE)
-
-Progress = Callable[[float], None]
 
 
 class BootFailed(Exception):
@@ -55,10 +49,6 @@ class FellBack(Exception):
     def __init__(self, reason: str, console: str = "") -> None:
         super().__init__(f"the shim did not use the sidecar: {reason}")
         self.reason, self.console = reason, console
-
-
-def _silent(seconds: float) -> None:
-    """Progress that nobody wants to see."""
 
 
 class Session:
@@ -87,7 +77,7 @@ class Session:
         qmp_socket: Path | None = None,
         extra: tuple[str, ...] = (),
         seconds: float | None = None,
-        progress: Progress = _silent,
+        progress: Progress = unwatched,
     ) -> None:
         self.smp, self.numa, self.memory_bytes = smp, numa, memory_bytes
         self.append = " ".join(filter(None, (append, TESTS_OPTION if tests else "")))
@@ -117,7 +107,7 @@ class Session:
     @property
     def notes(self) -> list[str]:
         """What the shim noted for its user though the boot went on."""
-        return _NOTE.findall(self.console)
+        return notes(self.console)
 
     @property
     def console(self) -> str:
@@ -171,14 +161,14 @@ class Session:
 
     def _look_for_the_end(self) -> FellBack | None:
         """The fall-back, if the boot has ended in one. Raises BootFailed if it has ended without a relay."""
-        if self.machine.alive and _FALL_BACK.search(self.machine.console):
+        if self.machine.alive and fall_back_reason(self.machine.console) is not None:
             self.machine.wait_exit(seconds=END_SECONDS)
         alive = self.machine.alive  # asked first: its last words are then on the console
         console = self.machine.console
-        if fatal := _FATAL.search(console):
-            raise BootFailed(fatal.group())
-        if fall_back := _FALL_BACK.search(console):
-            return FellBack(fall_back.group(1), console)
+        if fatal := fatal_line(console):
+            raise BootFailed(fatal)
+        if reason := fall_back_reason(console):
+            return FellBack(reason, console)
         if not alive:
             try:
                 self.machine.qmp("query-status")
