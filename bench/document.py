@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sidecar.bench.figures import Figure, Group, Table
+from sidecar.protocol.render import columns
 
 HEAD = """# Performance
 
@@ -69,9 +70,6 @@ def text(group: Group) -> str:
         remarks = ", ".join(filter(None, (figure.spread, figure.aim and f"aim: {figure.aim}")))
         lines.append(f"  {figure.name}: {figure.value}" + (f" ({remarks})" if remarks else ""))
     for table in group.tables:
-        rows = (table.heads, *table.rows)
-        widths = [max(len(row[column]) for row in rows) for column in range(len(table.heads))]
         lines.append(f"  {table.title}")
-        lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                  for row in rows]
+        lines += [f"  {row}" for row in columns(table.heads, table.rows).splitlines()]
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from sidecar.layout.diagnostics import BootPhase
 from sidecar.protocol.errors import DriverError
 from sidecar.protocol.machine import Cpu, Node
 from sidecar.qemu.session import Session
+from sidecar.qemu.table import table
 
 COLUMNS = ("CPU", "APIC", "node", "index", "NUMA", "state", "boot us", "answered")
 
@@ -111,10 +112,8 @@ def render(boot: BootReport) -> str:
     """The report for people."""
     if boot.fallback is not None:
         return f"the shim did not use the sidecar: {boot.fallback}"
-    rows = [COLUMNS, *(_row(cpu) for cpu in boot.cpus)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = [node_line(node) for node in boot.nodes]
-    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines += table(COLUMNS, map(_row, boot.cpus))
     lines += [cpu.error for cpu in boot.cpus if cpu.error]
     lines += [f"note: {note}" for note in boot.notes]
     return "\n".join([*lines, *_summary(boot)])
@@ -184,17 +183,11 @@ def node_line(node: NodeReport) -> str:
     )
 
 
-def _row(cpu: CpuReport) -> tuple[str, ...]:
-    def shown(value: object) -> str:
-        return "-" if value is None else str(value)
-
+def _row(cpu: CpuReport) -> tuple[object, ...]:
     sidecars = cpu.state != "linux"
-    answered = "-" if not sidecars else "yes" if cpu.answered else "no"
+    answered = None if not sidecars else "yes" if cpu.answered else "no"
     boot_us = None if cpu.boot_us is None else round(cpu.boot_us)
-    return (
-        str(cpu.linux), str(cpu.apic_id), shown(cpu.node), shown(cpu.index), str(cpu.numa), cpu.state, shown(boot_us),
-        answered,
-    )  # fmt: skip
+    return cpu.linux, cpu.apic_id, cpu.node, cpu.index, cpu.numa, cpu.state, boot_us, answered
 
 
 def _summary(boot: BootReport) -> Iterator[str]:

@@ -21,6 +21,7 @@ from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux.timeline import Stamp
 from sidecar.qemu.linux.timeline import render as render_timeline
 from sidecar.qemu.linux_session import LinuxSession
+from sidecar.qemu.table import table
 from sidecar.qemu.waiting import WaitedInVain
 
 COLUMNS = ("CPU", "APIC", "node", "index", "NUMA", "owner", "state", "answered", "us")
@@ -129,12 +130,7 @@ def _lines(boot: LinuxReport) -> Iterator[str]:
     if boot.fallback is not None:
         yield f"the shim did not use the sidecar: {boot.fallback}"
     yield from (node_line(node) for node in boot.nodes)
-    rows = [COLUMNS, *(_row(cpu) for cpu in boot.cpus)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    for row in rows:
-        cells = zip(COLUMNS, row, widths, strict=True)
-        shown = (cell.ljust(width) if name in TEXT_COLUMNS else cell.rjust(width) for name, cell, width in cells)
-        yield "  ".join(shown).rstrip()
+    yield from table(COLUMNS, map(_row, boot.cpus), words=TEXT_COLUMNS)
     yield from (f"CPU {cpu.linux}: {cpu.error}" for cpu in boot.cpus if cpu.error)
     yield from (f"note: {note}" for note in boot.notes)
     yield from (f"problem: {problem}" for problem in boot.problems)
@@ -163,14 +159,10 @@ def _beside(boot: LinuxReport) -> str:
     return "beside the sidecar" + (f", commanded {_WAYS[boot.backing]}" if boot.backing else "")
 
 
-def _row(cpu: LinuxCpuReport) -> tuple[str, ...]:
-    def shown(value: object) -> str:
-        return "-" if value is None else str(value)
-
+def _row(cpu: LinuxCpuReport) -> tuple[object, ...]:
     answered = None if cpu.answered is None else "yes" if cpu.answered else "no"
     fastest = None if cpu.microseconds is None else round(cpu.microseconds)
-    values = (cpu.linux, cpu.apic_id, cpu.node, cpu.index, cpu.numa, cpu.owner, cpu.state, answered, fastest)
-    return tuple(shown(value) for value in values)
+    return cpu.linux, cpu.apic_id, cpu.node, cpu.index, cpu.numa, cpu.owner, cpu.state, answered, fastest
 
 
 def _ping(session: LinuxSession, problems: list[str]) -> dict[int, dict[str, Any]]:
