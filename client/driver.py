@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from sidecar.client.device import SHARED_BYTES, DeviceFile, DeviceNode
 from sidecar.client.device_runner import DeviceRunner
-from sidecar.client.errors import NoDriver
+from sidecar.client.errors import LinuxRefused, NoDriver
 from sidecar.client.linux import Linux
 from sidecar.client.records import Records, SysfsRecords
 from sidecar.protocol.backing import CpuNumbers
@@ -70,7 +70,15 @@ class DriverAttachment:
 
     def convert(self, cpu: int, owner: object) -> None:
         """The driver removes the CPU from the sidecar before Linux starts it."""
-        self._linux.set_online(self.runner.numbers(cpu), True)
+        numbers = self.runner.numbers(cpu)
+        try:
+            self._linux.set_online(numbers, True)
+        except LinuxRefused as error:
+            if self._records.has_vp(cpu):
+                raise LinuxRefused(
+                    f"Linux did not take {numbers}: it has a virtual processor; its VMM moves or removes it first"
+                ) from error
+            raise
 
     def give_back(self, cpu: int, owner: object) -> None:
         """The driver restarts the CPU after Linux has let it go."""

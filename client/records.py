@@ -3,6 +3,7 @@
     /sys/class/sidecar/sidecarN/cpuM/status        the status byte's name
     /sys/class/sidecar/sidecarN/cpuM/diagnostic    the DiagnosticPage, binary
     /sys/class/sidecar/sidecarN/cpuM/log           the LogRing, binary
+    /sys/class/sidecar/sidecarN/cpuM/vp            1 if it has a virtual processor
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Records(Protocol):
     def status(self, cpu: int) -> int: ...
     def diagnostic(self, cpu: int) -> bytes: ...
     def log(self, cpu: int) -> bytes: ...
+    def has_vp(self, cpu: int) -> bool: ...
 
 
 class SysfsRecords:
@@ -44,6 +46,9 @@ class SysfsRecords:
 
     def log(self, cpu: int) -> bytes:
         return self._page(cpu, "log")
+
+    def has_vp(self, cpu: int) -> bool:
+        return self._read(cpu, "vp").strip() == b"1"
 
     def _page(self, cpu: int, name: str) -> bytes:
         data = self._read(cpu, name)

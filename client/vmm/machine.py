@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from sidecar.client.vmm import ports
 from sidecar.client.vmm.answers import Answer, CpuidHandler, Device, Fault, Stop
 from sidecar.client.vmm.backing import VmBacking
-from sidecar.client.vmm.errors import Undecodable
+from sidecar.client.vmm.errors import Undecodable, VmError
 from sidecar.client.vmm.exits import (
     CancelledExit,
     CpuidExit,
@@ -46,6 +46,7 @@ from sidecar.client.vmm.ranges import Ranges
 from sidecar.client.vmm.vp import Vp
 from sidecar.layout.ioctl import GuestRights
 from sidecar.layout.x86 import Vector
+from sidecar.protocol.typed import TypedCpu
 
 if TYPE_CHECKING:
     from sidecar.client.vmm.loop import Ended
@@ -118,25 +119,52 @@ class Machine:
 
     def add_vp(self, cpu: int) -> Vp:
         """A virtual processor in the reset state on the CPU with that Linux number, which it claims. Raises VmError."""
-        owner = self.backing.cpu(cpu)
-        owner.claim()
+        owner = self._given(cpu)
         try:
-            self.backing.create_vp(owner)
             vp = Vp(self.backing, owner, len(self.vps))
         except BaseException:
-            owner.release()
+            self._take_back(owner)
             raise
         self.vps.append(vp)
         return vp
+
+    def move_vp(self, vp: Vp, cpu: int) -> None:
+        """The stopped virtual processor goes on on the CPU with that Linux number; its old one is free, also for Linux.
+
+        Handlers may do so too. Raises VmError, and as Vp.save() and Vp.restore() do; it is where it was then.
+        """
+        if vp.running:
+            raise VmError(f"{vp} runs: it can be moved when it stands still")
+        before, owner = vp.cpu, self._given(cpu)
+        try:
+            vp.move(owner)
+        except BaseException:
+            self._take_back(owner)
+            raise
+        self._take_back(before)
 
     def remove_vp(self, vp: Vp) -> None:
         """Frees its CPU; what runs on it is stopped first."""
         if vp.running:
             vp.stop()
             vp.finish()
-        self.backing.destroy_vp(vp.cpu)
-        vp.cpu.release()
+        self._take_back(vp.cpu)
         self.vps.remove(vp)
+
+    def _given(self, cpu: int) -> TypedCpu:
+        """A claimed CPU with a virtual processor in the reset state."""
+        owner = self.backing.cpu(cpu)
+        owner.claim()
+        try:
+            self.backing.create_vp(owner)
+        except BaseException:
+            owner.release()
+            raise
+        return owner
+
+    def _take_back(self, owner: TypedCpu) -> None:
+        self.backing.destroy_vp(owner)
+        owner.release()
 
     def on(self, kind: type[E], handler: Callable[[Vp, E], Answer]) -> None:
         """Exits of that class go to the handler, instead of what is written at `handle`."""

@@ -4,7 +4,7 @@
     rip, cs = vp.get("rip", "cs")
     vp.set(rax=0, rip=0x7C00, cs=Segment(0, 0xFFFF, 0, 0x9B))
     vp.advance_rip(exit.length); vp.interrupt(0x20); vp.fault(13, error_code=0)
-    state = vp.save(); other.restore(state)
+    state = vp.save(); other.restore(state)          # Machine.move_vp does it for the same guest
 
 A Vp is for one thread at a time; only stop() and notify() may be called by any. Between runs all of its state is the
 VMM's: general registers, CR2 and the legacy floating-point state lie in the CPU's command page, the rest in the CPU.
@@ -13,6 +13,7 @@ VMM's: general registers, CR2 and the legacy floating-point state lie in the CPU
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Callable
 from math import inf
@@ -35,10 +36,11 @@ RUN_SECONDS = 30.0
 """How long a run may take to end when its time is over; then the CPU is restarted."""
 
 UNKNOWN_KHZ = 1_000_000
+SHORTEST_TICKS = 1
 MOST_ADVANCED = 15
 GPS = int(CommandPage.cpu_context.gps)
 ADVANCE, FLAGS = int(CommandPage.run.advance_rip), int(CommandPage.run.flags)
-NOTIFICATIONS = int(CommandPage.run.notifications)
+NOTIFICATIONS, RIP = int(CommandPage.run.notifications), int(CommandPage.run.rip)
 U32, U64, INPUTS = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<QII")
 OUTCOME = Fields(
     CommandPage, "run.end", "run.notifications", "run.guest_entries", "run.local_exits", "run.guest_tsc", "run.rip",
@@ -56,6 +58,7 @@ class Vp:
         self._khz, self._slice = backing.tsc_khz or UNKNOWN_KHZ, backing.slice_seconds
         self._run: Run | None = None
         self._bits = 0
+        self._posting = threading.Lock()
         self.exception_exits = 0
         """Bit n: exception n ends the run instead of being delivered."""
         self.cpuid_exits = False
@@ -117,7 +120,8 @@ class Vp:
 
     def notify(self, bits: int) -> None:
         """Posts bits of 64: this run, or the next at its start, ends with NotifiedExit. From any thread."""
-        self.backing.ring(self.cpu, bits)
+        with self._posting:
+            self.backing.ring(self.cpu, bits)
         self.notified = True
         if self.waker is not None:
             self.waker()
@@ -269,13 +273,9 @@ class Vp:
 
     def save(self) -> VpSnapshot:
         """The whole state of the stopped virtual processor. Raises as get() does."""
+        self._settle()
         got = self.get(*(entry.number for entry in SAVED))
         values = {entry.name: int(value) for entry, value in zip(SAVED, got, strict=True)}
-        advance = self.advance
-        if advance:
-            rip = HvRegisterName.HvX64RegisterRip.name
-            values[rip] = values[rip] + advance & MASK_64
-            values[HvRegisterName.HvRegisterInterruptState.name] &= ~1
         fx_state = bytes(self._page[FX_STATE : FX_STATE + FX_BYTES])
         self.cpu.execute(SidecarCommand.GET_VP_XSAVE)
         xsave = bytes(self.backing.register_page(self.cpu)[FX_BYTES:]).rstrip(b"\0")
@@ -291,6 +291,31 @@ class Vp:
         self.cpu.execute(SidecarCommand.SET_VP_XSAVE)
         self._bits = snapshot.bits
         self.events.wait_for(snapshot.interrupts, nmi=snapshot.nmi)
+
+    def move(self, cpu: TypedCpu) -> None:
+        """Becomes the virtual processor that this CPU was given, as Machine.move_vp does; the other one has its state
+        still. Raises as save() and restore() do, and nothing has changed then.
+        """
+        with self._posting:  # bits are in the snapshot, or posted to the new CPU
+            snapshot, before = self.save(), self.cpu
+            self.cpu, self._page = cpu, self.backing.page(cpu)
+            try:
+                self.restore(snapshot)
+            except BaseException:
+                self.cpu, self._page = before, self.backing.page(before)
+                raise
+
+    def _settle(self) -> None:
+        """Takes the bits that were posted since the last run, and makes the step that the next one would begin with.
+
+        That is a run whose time is over before it enters the guest.
+        """
+        INPUTS.pack_into(self._page, int(CommandPage.run.time_limit), SHORTEST_TICKS, 0, self.exception_exits)
+        self.cpu.execute(SidecarCommand.RUN_VP, seconds=RUN_SECONDS)
+        (self.rip,) = U64.unpack_from(self._page, RIP)
+        (bits,) = U64.unpack_from(self._page, NOTIFICATIONS)
+        U64.pack_into(self._page, NOTIFICATIONS, 0)
+        self._bits |= bits
 
 
 _SHADOWED = {

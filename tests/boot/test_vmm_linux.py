@@ -11,6 +11,7 @@ from sidecar.client.vmm.loaders.modes import Mode
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
 from tests.support.linux_client import complaints
+from tests.support.moving_guest import moves
 from tests.support.multiboot_kernel import kernel
 from tests.support.stock_linux import StockLinux
 from tests.support.vmm_machine import assembled
@@ -88,3 +89,15 @@ def test_a_vmm_that_is_killed_leaves_its_cpu_free(session: LinuxSession) -> None
     ).check()
     ended = session.guest.run("cd /root; sidecarctl vm run --multiboot kernel.elf --memory 4M", SECONDS)
     assert (ended.status, ended.stdout) == (1, "kernel.elf")
+
+
+def test_a_virtual_processor_moves_and_linux_has_its_cpu(session: LinuxSession) -> None:
+    """Each of its CPUs in turn; tests/campaign does it more often."""
+    rounds = 2
+    seen = moves(session, rounds, seconds=SECONDS)
+    assert seen["wrong"] == []
+    assert seen["moved in"] == ["TimeLimitExit", "MemoryExit", "PortExit", "PortExit"] * rounds
+    assert seen["linux"] == [True] * rounds
+    assert len(seen["refused"]) == 2 * rounds
+    assert all("has a virtual processor" in said for said in seen["refused"]), seen["refused"]
+    assert session.online_cpus() == {0}

@@ -61,6 +61,9 @@ class SimulatedKernel:
     def log(self, cpu: int) -> bytes:
         return self.driver.log_page(cpu)
 
+    def has_vp(self, cpu: int) -> bool:
+        return bool(self.driver.pages(cpu).privileged.vp_created)
+
 
 class SimulatedFile:
     """A DeviceNode."""

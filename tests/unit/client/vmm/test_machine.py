@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 
 from sidecar.client.vmm.answers import Answer, Fault, Stop
+from sidecar.client.vmm.errors import VmError
 from sidecar.client.vmm.exits import CpuidExit, ExceptionExit, HaltExit, NotifiedExit, WindowExit
 from sidecar.client.vmm.ledger import Ledger, summarize
 from sidecar.client.vmm.loop import Ended, How
 from sidecar.client.vmm.machine import Machine
 from sidecar.client.vmm.memory import NotMapped
+from sidecar.client.vmm.vp import Vp
 from sidecar.errors import UserError
 from sidecar.layout import hv_messages as hv
 from sidecar.layout.hv_messages import HvMessageType as Type
 from sidecar.layout.hv_registers import HvRegisterName as Name
 from sidecar.layout.run import RunEnd
+from sidecar.protocol.errors import ProtocolError
 from tests.support import vmm_cpu
-from tests.support.vmm_cpu import ScriptedBacking, ScriptedCpu, Step, halt, message, port
+from tests.support.vmm_cpu import ScriptedBacking, ScriptedCpu, Step, ends, halt, message, port
 from tests.support.vmm_guest import MemoryDevice
 
 EVENT = int(Name.HvRegisterPendingEvent0)
@@ -370,3 +373,50 @@ def test_a_ledger_and_its_summary() -> None:
 def test_what_is_no_ledger(text: str) -> None:
     with pytest.raises(UserError, match="this is no ledger of exits"):
         summarize(text.splitlines(keepends=True))
+
+
+# --- moved ------------------------------------------------------------------------------------------------------------
+
+
+def moving(*steps: Step) -> tuple[Machine, Vp, list[ScriptedCpu]]:
+    """A virtual processor on the first of two CPUs."""
+    cpus = [ScriptedCpu(steps), ScriptedCpu([ends(RunEnd.TIME_LIMIT)], number=2)]
+    machine = Machine(ScriptedBacking(cpus))
+    return machine, machine.add_vp(1), cpus
+
+
+def test_a_virtual_processor_is_moved_with_what_waits_for_it() -> None:
+    machine, vp, (before, after) = moving()
+    vp.set(cr3=0x5000, rbx=7)
+    vp.advance_rip(3)
+    vp.interrupt(0x31)
+    vp.notify(4)
+    machine.move_vp(vp, 2)
+    assert (vp.cpu.number, machine.vps, vp.get("cr3", "rbx", "rip")) == (2, [vp], (0x5000, 7, 3))
+    assert vp.events.waiting() == ([0x31], False)
+    backing: Any = machine.backing
+    assert (backing.created, before.claimed, after.claimed) == ([2], False, True)
+    vp.notify(8)
+    assert (before.doorbell, after.doorbell) == (0, 8)
+    assert vp.run() == NotifiedExit(3, 4)
+
+
+def test_a_virtual_processor_that_cannot_be_moved_stays() -> None:
+    machine, vp, (before, after) = moving(vmm_cpu.waits)
+    vp.set(cr3=0x5000)
+
+    def refuse(values: object) -> None:
+        raise ProtocolError("no such register")
+
+    after.set_registers = refuse  # type: ignore[method-assign]
+    with pytest.raises(ProtocolError, match="no such register"):
+        machine.move_vp(vp, 2)
+    backing: Any = machine.backing
+    assert (vp.cpu.number, vp.get("cr3"), backing.created) == (1, (0x5000,), [1])
+    assert (before.claimed, after.claimed) == (True, False)
+    vp.start()
+    with pytest.raises(VmError, match=r"virtual processor 0 on CPU 1 .* runs: it can be moved when it stands still"):
+        machine.move_vp(vp, 2)
+    assert after.claimed is False
+    vp.stop()
+    vp.finish()
