@@ -107,9 +107,10 @@ def pytest_runtest_makereport(
     report = yield
     if MUST_RUN:
         forbid_skip(report)
-    directory = getattr(item, "funcargs", {}).get("run_directory")
-    if report.failed and directory is not None:
-        report.sections.append(("files of this test", str(directory)))
+    values = getattr(item, "funcargs", {})
+    for name, title in (("run_directory", "files of this test"), ("shared_directory", "files of the shared machines")):
+        if report.failed and name in values:
+            report.sections.append((title, str(values[name])))
     return report
 
 

@@ -1,20 +1,27 @@
-"""The machine that the tests of the driver share: booted once, by its first test, and ended after the last.
+"""The machines that test modules share, each booted once, by its first test.
 
-SIDECAR_KERNEL=backports runs all of them on the newer kernel; `make campaign` does.
+With Linux: that of the driver's tests, ended after the last of them. SIDECAR_KERNEL=backports runs all of them on the
+newer kernel; `make campaign` does. Without: that of the tests of virtual processors.
 """
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from sidecar.qemu.hosted_vp import HostedVp
 from sidecar.qemu.linux.kernels import WHICH, Which
 from sidecar.qemu.linux_session import LinuxSession
+from sidecar.qemu.session import Session
 from sidecar.qemu.waiting import wait_until
+from tests.support import guests
 from tests.support.booted import RUN_DIRECTORIES
+from tests.support.cpus import tidy
 from tests.support.kernel_log import KernelLog
 from tests.support.linux_vmm import SECONDS, Vmm, pins
 from tests.support.shared_linux import SharedLinux
+from tests.support.shared_session import SharedSession
 from tests.support.stock_linux import StockLinux
 
 SHARED = pytest.StashKey[SharedLinux]()
@@ -77,3 +84,33 @@ def vmm(driven: LinuxSession) -> Iterator[Vmm]:
         running.claim(1)
         yield running
     wait_until(lambda: pins(driven) == before, seconds=SECONDS, what="every page to be unpinned", interval=0.1)
+
+
+# --- without Linux ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def shared_directory() -> Path:
+    """Where the shared machines without Linux keep their files, each in a folder of its name."""
+    return RUN_DIRECTORIES / "boot" / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_hosted(shared_directory: Path) -> Iterator[SharedSession]:
+    with SharedSession(shared_directory / "hosted", smp=3) as shared:
+        yield shared
+
+
+@pytest.fixture
+def hosted(shared_hosted: SharedSession) -> Iterator[Session]:
+    """A machine of three CPUs for virtual processors; the two of the sidecar are idle."""
+    session = shared_hosted.ready()
+    yield session
+    tidy(session)
+
+
+@pytest.fixture
+def vp(hosted: Session) -> Iterator[HostedVp]:
+    """A new virtual processor on CPU 1, in its reset state."""
+    with guests.virtual_processor(hosted) as vp:
+        yield vp

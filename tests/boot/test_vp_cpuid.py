@@ -1,39 +1,12 @@
 """CPUID of a guest: answered by the sidecar, or by the VMM; and what it hides."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from sidecar.kernel.cpuid_policy import POLICY
-from sidecar.layout.hv_messages import (
-    HvInterceptAccess,
-    HvMessageType,
-)
+from sidecar.layout.hv_messages import HvInterceptAccess, HvMessageType
 from sidecar.layout.run import RunFlags
 from sidecar.qemu.hosted_vp import HostedVp
-from sidecar.qemu.session import Session
-from tests.support import cpus, guests
+from tests.support import guests
 
-READ, WRITE, EXECUTE = HvInterceptAccess.READ, HvInterceptAccess.WRITE, HvInterceptAccess.EXECUTE
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
+EXECUTE = HvInterceptAccess.EXECUTE
 
 
 def cpuid(vp: HostedVp, leaf: int, subleaf: int = 0) -> tuple[int, ...]:

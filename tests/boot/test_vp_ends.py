@@ -2,8 +2,6 @@
 
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,35 +19,6 @@ SPIN = "again:  inc rax\n jmp again"
 CANCELS, DOORBELLS = 2000, 8000
 
 
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=3, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
-
-
-@pytest.fixture
-def cpu(session: Session) -> Cpu:
-    return session.cpus[1]
-
-
-@pytest.fixture
-def vp(session: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(session) as vp:
-        yield vp
-
-
-
 def test_a_doorbell_before_the_first_entry(vp: HostedVp) -> None:
     vp.memory[guests.RESET_VECTOR] = 0xF4
     vp.ring(0x8000000000000001)
@@ -61,9 +30,9 @@ def test_a_doorbell_before_the_first_entry(vp: HostedVp) -> None:
     assert guests.halted(vp.run()).notifications == 0
 
 
-def test_a_stop_before_the_first_entry(session: Session, vp: HostedVp) -> None:
+def test_a_stop_before_the_first_entry(hosted: Session, vp: HostedVp) -> None:
     vp.memory[guests.RESET_VECTOR] = 0xF4
-    with cpus.paused(session):
+    with cpus.paused(hosted):
         run = vp.start()
         assert run.stop()
     run.wait(seconds=cpus.SECONDS)
@@ -103,15 +72,15 @@ def wait_for_request(cpu: Cpu, before: int) -> None:
     wait_until(lambda: cpus.counters(cpu)["requests"] > before, seconds=cpus.SECONDS, what="a request to be taken")
 
 
-def test_requests_without_a_cause_end_nothing(session: Session, vp: HostedVp) -> None:
+def test_requests_without_a_cause_end_nothing(hosted: Session, vp: HostedVp) -> None:
     guests.start_long(vp, guests.COUNT)
     run = vp.start()
     guests.wait_for_guest(vp, guests.DATA)
     for _ in range(20):
         before = cpus.counters(vp.cpu)["requests"]
-        interrupt(session.backing, vp.cpu.numbers, Icr.FIXED, REQUEST_VECTOR)
+        interrupt(hosted.backing, vp.cpu.numbers, Icr.FIXED, REQUEST_VECTOR)
         wait_for_request(vp.cpu, before)
-    interrupt(session.backing, vp.cpu.numbers, Icr.FIXED, 0x99)
+    interrupt(hosted.backing, vp.cpu.numbers, Icr.FIXED, 0x99)
     wait_until(lambda: cpus.stray(vp.cpu).get(0x99, 0) > 0, seconds=cpus.SECONDS, what="a stray interrupt")
     assert vp.cpu.status == CpuStatus.RUN
     assert run.stop()
@@ -121,9 +90,9 @@ def test_requests_without_a_cause_end_nothing(session: Session, vp: HostedVp) ->
     assert outcome.guest_entries >= outcome.local_exits >= 20
 
 
-def test_a_time_limit(session: Session, vp: HostedVp) -> None:
+def test_a_time_limit(hosted: Session, vp: HostedVp) -> None:
     guests.start_long(vp, guests.COUNT)
-    ticks = session.found.tsc_khz * 20
+    ticks = hosted.found.tsc_khz * 20
     before = cpus.counters(vp.cpu)["timer"]
     for _ in range(3):
         outcome = vp.run(time_limit=ticks)
@@ -135,11 +104,11 @@ def test_a_time_limit(session: Session, vp: HostedVp) -> None:
     assert (outcome.end, outcome.guest_entries) == (RunEnd.TIME_LIMIT, 0)
 
 
-def test_a_time_limit_that_is_not_reached(session: Session, vp: HostedVp) -> None:
+def test_a_time_limit_that_is_not_reached(hosted: Session, vp: HostedVp) -> None:
     guests.start_long(vp, "hlt")
-    for limit in (session.found.tsc_khz * 60_000, (1 << 64) - 1):
+    for limit in (hosted.found.tsc_khz * 60_000, (1 << 64) - 1):
         guests.halted(vp.run(time_limit=limit))
-    cpus.wait_asleep(session)
+    cpus.wait_asleep(hosted)
 
 
 # --- races ------------------------------------------------------------------------------------------------------------

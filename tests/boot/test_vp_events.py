@@ -1,8 +1,5 @@
 """Interrupts and exceptions that the VMM gives to a guest, and what the guest and the VMM see of them."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from sidecar.layout.hv import HvInterruptionType
@@ -17,31 +14,12 @@ from sidecar.protocol.vp_events import (
     when_nmi_possible,
 )
 from sidecar.qemu.hosted_vp import HostedVp
-from sidecar.qemu.session import Session
-from tests.support import cpus, guests
+from tests.support import guests
 
 EVENT, INTERRUPTION = "HvRegisterPendingEvent0", "HvRegisterPendingInterruption"
 NOTIFICATIONS, STATE = "HvX64RegisterDeliverabilityNotifications", "HvRegisterInterruptState"
 VECTOR = 0x31
 UNMAPPED = 0x200000
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
 
 
 def give(vp: HostedVp, name: str, value: int) -> None:

@@ -1,41 +1,12 @@
 """Exceptions of a guest: its own, or the VMM's who asked for them; and states that no guest can be in."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from sidecar.layout.hv_messages import (
-    HvExceptionInfo,
-    HvInterceptAccess,
-    HvMessageType,
-)
+from sidecar.layout.hv_messages import HvExceptionInfo, HvMessageType
 from sidecar.layout.svm import SvmExit
 from sidecar.layout.x86 import Vector
 from sidecar.qemu.hosted_vp import HostedVp
-from sidecar.qemu.session import Session
-from tests.support import cpus, guests
-
-READ, WRITE, EXECUTE = HvInterceptAccess.READ, HvInterceptAccess.WRITE, HvInterceptAccess.EXECUTE
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
-
+from tests.support import guests
 
 FAULTS = [
     ("xor ecx, ecx\n div ecx", Vector.DIVIDE_ERROR, None, 2),

@@ -25,19 +25,14 @@ IMAGE_BYTES = 0x8000
 """Headers, code and read-only data of the sidecar."""
 
 
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=3, tests=True, directory=run_directory) as session:
+    """Not the one that others share: every seed takes some of its RAM, and SIDECAR_SEEDS may be large."""
+    with Session(smp=3, directory=run_directory) as session:
         yield session
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def neighbour(machine: Session) -> Iterator[HostedVp]:
     """Another guest, which counts all the time."""
     with guests.virtual_processor(machine, 2) as vp:

@@ -1,41 +1,13 @@
 """I/O ports of a guest: every form of the instructions, field by field, and ports that are the guest's own."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from sidecar.layout.hv_messages import (
-    HvExecutionState,
-    HvInterceptAccess,
-    HvIoAccess,
-    HvMessageType,
-)
+from sidecar.layout.hv_messages import HvExecutionState, HvInterceptAccess, HvIoAccess, HvMessageType
 from sidecar.layout.svm import SvmExit
 from sidecar.qemu.hosted_vp import HostedVp
-from sidecar.qemu.session import Session
-from tests.support import cpus, guests
+from tests.support import guests
 
-READ, WRITE, EXECUTE = HvInterceptAccess.READ, HvInterceptAccess.WRITE, HvInterceptAccess.EXECUTE
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
-
+READ, WRITE = HvInterceptAccess.READ, HvInterceptAccess.WRITE
 
 PORT_FORMS = [
     ("in al, 0x60", 0x60, READ, 1, 2),

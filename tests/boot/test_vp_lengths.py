@@ -1,35 +1,10 @@
 """Lengths of instructions that exit, prefixes included, where the processor does not tell them."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from sidecar.layout.hv_messages import (
-    HvMessageType,
-)
+from sidecar.layout.hv_messages import HvMessageType
 from sidecar.qemu.hosted_vp import HostedVp
-from sidecar.qemu.session import Session
-from tests.support import cpus, guests
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
-
+from tests.support import guests
 
 PREFIXED = [
     (b"\x66\x0f\xa2", None),

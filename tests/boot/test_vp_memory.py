@@ -1,42 +1,16 @@
 """Memory that a guest does not have, or not with the right it needs; and memory that changes under it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from sidecar.layout.hv_messages import (
-    HvInterceptAccess,
-    HvMessageType,
-)
+from sidecar.layout.hv_messages import HvInterceptAccess, HvMessageType
 from sidecar.layout.svm import SvmExit
 from sidecar.protocol.nested import Rights
 from sidecar.qemu.hosted_vp import HostedVp
-from sidecar.qemu.session import Session
 from tests.support import cpus, guests
 
 READ, WRITE, EXECUTE = HvInterceptAccess.READ, HvInterceptAccess.WRITE, HvInterceptAccess.EXECUTE
 UNMAPPED = 0x200000
 """A guest-physical address that the guest's own tables map and the nested ones do not."""
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
-
 
 FORMS = [
     ("mov al, byte ptr [rdi]", READ),

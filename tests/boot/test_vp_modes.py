@@ -2,8 +2,6 @@
 
 import itertools
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,28 +10,9 @@ from sidecar.layout.run import RunEnd
 from sidecar.layout.vmcb_rules import VmcbRule
 from sidecar.layout.x86 import Vector
 from sidecar.qemu.hosted_vp import HostedVp
-from sidecar.qemu.session import Session
 from tests.support import cpus, guests
 
 PG, PE = 1 << 31, 1
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
 
 
 def protected(text: str) -> str:

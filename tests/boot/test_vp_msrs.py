@@ -1,39 +1,16 @@
 """MSRs and XCR0 of a guest, and instructions that it is told not to have."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from sidecar.layout.hv_messages import (
-    HvInterceptAccess,
-    HvMessageType,
-)
+from sidecar.layout.hv_messages import HvInterceptAccess, HvMessageType
 from sidecar.layout.x86 import Msr, Vector
 from sidecar.qemu.hosted_vp import HostedVp
 from sidecar.qemu.session import Session
-from tests.support import cpus, guests
+from tests.support import guests
 
-READ, WRITE, EXECUTE = HvInterceptAccess.READ, HvInterceptAccess.WRITE, HvInterceptAccess.EXECUTE
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
+READ, WRITE = HvInterceptAccess.READ, HvInterceptAccess.WRITE
 
 
 CANONICAL = 0xFFFF800012345678
@@ -95,12 +72,12 @@ def test_a_value_that_a_processor_refuses(vp: HostedVp, msr: int, value: int) ->
     assert guests.quad(vp, outcome.rsp + 8) == guests.CODE
 
 
-def test_the_physical_msrs_stay(machine: Session, vp: HostedVp) -> None:
+def test_the_physical_msrs_stay(hosted: Session, vp: HostedVp) -> None:
     guests.start_long(vp, SET_AND_GET)
     for msr in (Msr.FS_BASE, Msr.GS_BASE, Msr.PAT):
         vp.vmcb.rip = guests.CODE
         guests.halted(vp.run(rcx=msr, rax=0x00040600, rdx=0))
-    shown = machine.machine.hmp("info registers", cpu=1)
+    shown = hosted.machine.hmp("info registers", cpu=1)
     assert re.search(r"^FS =0000 0000000000000000 ", shown, re.MULTILINE), shown
     assert re.search(r"^GS =0000 0000000000000000 ", shown, re.MULTILINE), shown
     assert (vp.vmcb.fs.base, vp.vmcb.gs.base, vp.vmcb.g_pat) == (0x40600, 0x40600, 0x40600)

@@ -2,8 +2,6 @@
 
 import random
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -36,24 +34,6 @@ LONG_MODE = {
     "HvX64RegisterRflags": 2,
 }  # fmt: skip
 """64-bit mode with the tables of guests.write_tables."""
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=3, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
 
 
 def every(cpu: Cpu) -> dict[int, int]:
@@ -104,17 +84,17 @@ def test_the_reset_state(vp: HostedVp) -> None:
     assert found[Name.HvX64RegisterXmmControlStatus] >> 64 & 0xFFFF == 0x1F80
 
 
-def test_each_creation_begins_with_the_reset_state(machine: Session) -> None:
-    with guests.virtual_processor(machine) as vp:
+def test_each_creation_begins_with_the_reset_state(hosted: Session) -> None:
+    with guests.virtual_processor(hosted) as vp:
         before = every(vp.cpu)
         vp.cpu.set_registers({number: 1 for number in VP_NUMBERS if ROWS[number].writable & 1})
         assert every(vp.cpu) != before
-    with guests.virtual_processor(machine) as vp:
+    with guests.virtual_processor(hosted) as vp:
         assert every(vp.cpu) == before
 
 
-def test_without_a_virtual_processor(machine: Session) -> None:
-    cpu = machine.cpus[2]
+def test_without_a_virtual_processor(hosted: Session) -> None:
+    cpu = hosted.cpus[2]
     for name in ("HvX64RegisterRax", "HvX64RegisterCs", "HvX64RegisterXmm0", "HvX64RegisterTscAux"):
         with pytest.raises(SidecarCommandError, match=r"command 2: this CPU was given no virtual processor$"):
             cpu.get_registers([name])
@@ -260,10 +240,10 @@ def test_state_that_the_processor_refuses_ends_the_run_and_stays(vp: HostedVp) -
     guests.halted(vp.run())
 
 
-def test_a_stopped_guest_goes_on_elsewhere(machine: Session) -> None:
+def test_a_stopped_guest_goes_on_elsewhere(hosted: Session) -> None:
     """All registers from one CPU's virtual processor to another's, over the same memory contents."""
     text = "again:  inc rbx\n movq xmm7, rbx\n add rcx, rbx\n hlt\n jmp again"
-    with guests.virtual_processor(machine, 1) as first, guests.virtual_processor(machine, 2) as second:
+    with guests.virtual_processor(hosted, 1) as first, guests.virtual_processor(hosted, 2) as second:
         for vp in (first, second):
             guests.load(vp, text)
         first.cpu.set_registers(LONG_MODE)
@@ -276,7 +256,7 @@ def test_a_stopped_guest_goes_on_elsewhere(machine: Session) -> None:
         outcome = guests.halted(second.run(advance_rip=1))
         assert (outcome.gps["rbx"], outcome.gps["rcx"]) == (6, 111)
         assert second.cpu.get_registers(["HvX64RegisterXmm7"]) == {"HvX64RegisterXmm7": 6}
-    cpus.tidy(machine)
+    cpus.tidy(hosted)
 
 
 def test_the_tsc(vp: HostedVp) -> None:

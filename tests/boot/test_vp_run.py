@@ -1,7 +1,6 @@
 """RUN_VP itself: what is refused, what goes into a guest and out of it, and what is left of a virtual processor."""
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,32 +21,9 @@ from tests.support import cpus, guests
 SPIN = "again:  inc rax\n jmp again"
 
 
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=3, tests=True, directory=run_directory) as session:
-        yield session
-
-
 @pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
-
-
-@pytest.fixture
-def cpu(session: Session) -> Cpu:
-    return session.cpus[1]
-
-
-@pytest.fixture
-def vp(session: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(session) as vp:
-        yield vp
+def cpu(hosted: Session) -> Cpu:
+    return hosted.cpus[1]
 
 
 def svm_of(session: Session, number: int = 1) -> bool:
@@ -139,7 +115,7 @@ def test_all_general_registers_go_in_and_out(vp: HostedVp) -> None:
     assert outcome.gps["cr2"] == 0xFACE
 
 
-def test_cr2_and_debug_registers_are_the_guests(session: Session, vp: HostedVp) -> None:
+def test_cr2_and_debug_registers_are_the_guests(hosted: Session, vp: HostedVp) -> None:
     vp.cpu.set_registers({"HvX64RegisterDr0": 0x1234, "HvX64RegisterDr6": 0xFFFF0FF1})
     guests.start_long(
         vp, "mov rax, cr2\n mov rbx, dr0\n mov rcx, 0x77\n mov dr3, rcx\n mov cr2, rcx\n mov rdx, dr6\n hlt"
@@ -149,7 +125,7 @@ def test_cr2_and_debug_registers_are_the_guests(session: Session, vp: HostedVp) 
     assert (outcome.gps["rax"], outcome.gps["rbx"], outcome.gps["rdx"]) == (0xABC, 0x1234, 0xFFFF0FF1)
     assert outcome.gps["cr2"] == 0x77
     assert vp.cpu.get_registers(["HvX64RegisterDr3"]) == {"HvX64RegisterDr3": 0x77}
-    seen = session.machine.registers(1).values
+    seen = hosted.machine.registers(1).values
     assert [seen[f"DR{n}"] for n in range(4)] == [0, 0, 0, 0]
 
 
@@ -188,18 +164,18 @@ def test_invalid_mxcsr_bits_are_dropped(vp: HostedVp) -> None:
 # --- what is left -----------------------------------------------------------------------------------------------------
 
 
-def test_svm_is_on_only_with_a_virtual_processor(session: Session) -> None:
-    assert not svm_of(session)
-    with guests.virtual_processor(session) as vp:
+def test_svm_is_on_only_with_a_virtual_processor(hosted: Session) -> None:
+    assert not svm_of(hosted)
+    with guests.virtual_processor(hosted) as vp:
         guests.prepare(vp)
-        assert svm_of(session)
-    assert not svm_of(session)
-    assert refusal(session.cpus[1]) == "command 1: this CPU was given no virtual processor"
+        assert svm_of(hosted)
+    assert not svm_of(hosted)
+    assert refusal(hosted.cpus[1]) == "command 1: this CPU was given no virtual processor"
 
 
-def test_a_new_one_starts_from_reset(session: Session) -> None:
+def test_a_new_one_starts_from_reset(hosted: Session) -> None:
     for _ in range(3):
-        with guests.virtual_processor(session) as vp:
+        with guests.virtual_processor(hosted) as vp:
             vp.memory[guests.RESET_VECTOR] = 0xF4
             outcome = guests.halted_at(vp.run(rbx=5), 0xFFF0)
             assert outcome.cr0 == 0x60000010
@@ -215,27 +191,27 @@ def test_a_restart_resets_it(cpu: Cpu, vp: HostedVp) -> None:
     guests.halted_at(vp.run(), 0xFFF0)
 
 
-def test_a_guest_that_spins_ends_with_a_restart(session: Session, cpu: Cpu, vp: HostedVp) -> None:
+def test_a_guest_that_spins_ends_with_a_restart(hosted: Session, cpu: Cpu, vp: HostedVp) -> None:
     guests.start_long(vp, f"cli\n{guests.COUNT}")
     vp.start()
     guests.wait_for_guest(vp, guests.DATA)
     cpu.restart()
-    session.cpus[1] = Cpu(session.driver, 1)
-    cpus.assert_answers(session.cpus[1])
-    assert not svm_of(session)
+    hosted.cpus[1] = Cpu(hosted.driver, 1)
+    cpus.assert_answers(hosted.cpus[1])
+    assert not svm_of(hosted)
 
 
-def test_remove_disables_svm(session: Session, cpu: Cpu, vp: HostedVp) -> None:
+def test_remove_disables_svm(hosted: Session, cpu: Cpu, vp: HostedVp) -> None:
     guests.start_long(vp, "hlt")
     guests.halted(vp.run())
     cpu.remove()
-    assert not svm_of(session)
+    assert not svm_of(hosted)
     cpu.give_back()
     vp.memory[guests.RESET_VECTOR] = 0xF4
     guests.halted_at(vp.run(), 0xFFF0)
 
 
-def test_a_fault_of_the_sidecar_in_a_run_is_contained(session: Session, cpu: Cpu, vp: HostedVp) -> None:
+def test_a_fault_of_the_sidecar_in_a_run_is_contained(hosted: Session, cpu: Cpu, vp: HostedVp) -> None:
     """An XSAVE image that the processor refuses, which nobody but a broken driver can make."""
     guests.start_long(vp, "hlt")
     guests.halted(vp.run())
@@ -244,18 +220,18 @@ def test_a_fault_of_the_sidecar_in_a_run_is_contained(session: Session, cpu: Cpu
     with pytest.raises(CpuFaulted) as caught:
         vp.run()
     assert (caught.value.fault.vector, caught.value.fault.command) == (Vector.GENERAL_PROTECTION, SidecarCommand.RUN_VP)
-    for other in cpus.others(session, cpu):
+    for other in cpus.others(hosted, cpu):
         cpus.assert_answers(other)
     cpu.restart()
     vp.memory[guests.RESET_VECTOR] = 0xF4
     guests.halted_at(vp.run(), 0xFFF0)
 
 
-def test_an_nmi_in_the_guest_is_a_fault_of_the_cpu(session: Session, cpu: Cpu, vp: HostedVp) -> None:
+def test_an_nmi_in_the_guest_is_a_fault_of_the_cpu(hosted: Session, cpu: Cpu, vp: HostedVp) -> None:
     guests.start_long(vp, f"cli\n{guests.COUNT}")
     run = vp.start()
     guests.wait_for_guest(vp, guests.DATA)
-    interrupt(session.backing, cpu.numbers, Icr.NMI)
+    interrupt(hosted.backing, cpu.numbers, Icr.NMI)
     with pytest.raises(CpuFaulted) as caught:
         run.wait(seconds=cpus.SECONDS)
     assert caught.value.fault.vector == Vector.NMI
@@ -264,8 +240,8 @@ def test_an_nmi_in_the_guest_is_a_fault_of_the_cpu(session: Session, cpu: Cpu, v
     guests.halted_at(vp.run(), 0xFFF0)
 
 
-def test_two_at_once(session: Session) -> None:
-    with guests.virtual_processor(session, 1) as one, HostedVp(session, 2) as two:
+def test_two_at_once(hosted: Session) -> None:
+    with guests.virtual_processor(hosted, 1) as one, HostedVp(hosted, 2) as two:
         guests.write_tables(two)
         for vp in (one, two):
             guests.start_long(vp, guests.COUNT)

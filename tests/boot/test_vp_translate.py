@@ -6,8 +6,6 @@ tables before, must have said so.
 
 import itertools
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -41,24 +39,6 @@ MODES = {
 }
 PML5, PDPTES = 0xF000, 0x3FE0
 P, W, U, A, D = Pte.PRESENT, Pte.WRITE, Pte.USER, Pte.ACCESSED, Pte.DIRTY
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=2, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def vp(machine: Session) -> Iterator[HostedVp]:
-    with guests.virtual_processor(machine) as vp:
-        yield vp
-    cpus.tidy(machine)
 
 
 def start(vp: HostedVp, *, cr4: int = 0, ac: bool = False, wp: bool = True) -> None:
@@ -270,7 +250,7 @@ def test_an_exit_for_memory_brings_the_instruction(vp: HostedVp) -> None:
         assert (seen.body.gpa, seen.header.rip) == (0x20_0010, at)
 
 
-def test_refusals(vp: HostedVp, machine: Session) -> None:
+def test_refusals(vp: HostedVp, hosted: Session) -> None:
     with pytest.raises(SidecarCommandError, match=r"command 4: control flags 0x400 are not known"):
         vp.cpu.translate(0, 1 << 10)
     with pytest.raises(SidecarCommandError, match=r"command 4: page 0x10000000000000, expected less than 2\^52"):
@@ -278,8 +258,8 @@ def test_refusals(vp: HostedVp, machine: Session) -> None:
     cpus.assert_answers(vp.cpu)
 
 
-def test_without_a_virtual_processor(machine: Session) -> None:
-    cpus.tidy(machine)
+def test_without_a_virtual_processor(hosted: Session) -> None:
+    cpus.tidy(hosted)
     with pytest.raises(SidecarCommandError, match=r"command 4: this CPU was given no virtual processor$"):
-        machine.cpus[1].translate(0)
-    cpus.assert_answers(machine.cpus[1])
+        hosted.cpus[1].translate(0)
+    cpus.assert_answers(hosted.cpus[1])
