@@ -1,7 +1,8 @@
 """The options on the command line: `sidecar=on|off|log`, `sidecar.linux_cpus=LIST`, and for tests
 `sidecar.tests` (the sidecar may be made to fault) and `sidecar.phantom=ID` (a CPU of that APIC id that is not there).
 
-What is not ours is Linux's and left alone. Runs on the boot CPU, on the shim's copy of the line.
+A word of ours is blanked, so that Linux does not take it for a parameter of its module sidecar; everything else is
+Linux's and left alone. Runs on the boot CPU, on the shim's copy of the line.
 """
 
 from enum import IntFlag
@@ -28,9 +29,10 @@ WORDS = (
 
 
 def read_options() -> str:
-    """Look at each word of the command line.
+    """Look at each word of the command line, and put blanks where ours were.
 
-    In: command_line. Out: options, linux_cpus. Clobbers: rax, rbx, rcx, rdx, rsi, rdi, r8 to r11. Stack: as say.
+    In: command_line. Out: command_line, options, linux_cpus. Clobbers: rax, rbx, rcx, rdx, rsi, rdi, r8 to r11.
+    Stack: as say.
     """
     tests = "".join(
         f"""
@@ -38,7 +40,7 @@ def read_options() -> str:
             call    match_word
             jne     .not_{index}
             {action}
-            jmp     .skip
+            jmp     .ours
     .not_{index}:"""
         for index, (_, action) in enumerate(WORDS)
     )
@@ -62,7 +64,7 @@ def read_options() -> str:
             call    match_prefix
             jne     .not_list
             call    read_cpu_list
-            jmp     .skip
+            jmp     .ours
     .not_list:
             lea     rdi, [rip + text_word_phantom]
             call    match_prefix
@@ -73,7 +75,7 @@ def read_options() -> str:
             ja      .unknown
             mov     dword ptr [rip + phantom_apic_id], eax
             or      dword ptr [rip + options], Option.PHANTOM
-            jmp     .skip
+            jmp     .ours
     .unknown:
             lea     rdi, [rip + text_word_sidecar]
             call    match_prefix
@@ -87,6 +89,11 @@ def read_options() -> str:
             inc     rbx
             cmp     al, ' '
             ja      .skip
+            jmp     .word
+    .blank: mov     byte ptr [rbx], ' '
+            inc     rbx
+    .ours:  cmp     byte ptr [rbx], ' '
+            ja      .blank
             jmp     .word
     .done:  ret
 
@@ -118,7 +125,7 @@ def read_options() -> str:
     text_word_sidecar:
             .asciz  "sidecar"
     text_unknown_option:
-            .asciz  "note: unknown option, ignored, at: %s"
+            .asciz  "note: no option of the shim, left to Linux, at: %s"
             .section .bss
             .align  8
     options:

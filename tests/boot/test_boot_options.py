@@ -75,9 +75,9 @@ def test_a_malformed_list_is_noted_and_the_boot_goes_on(bad: str, run_directory:
 
 
 @pytest.mark.parametrize("word", ["sidecar=maybe", "sidecar", "sidecar=off2", "sidecar.phantom=x"])
-def test_an_unknown_option_is_noted_and_ignored(word: str, run_directory: Path) -> None:
+def test_an_unknown_option_is_noted_and_left_to_linux(word: str, run_directory: Path) -> None:
     with Session(smp=2, append=f"{word} sidecar.linux_cpus=0", directory=run_directory) as session:
-        assert session.notes == [f"unknown option, ignored, at: {word} sidecar.linux_cpus=0"]
+        assert session.notes == [f"no option of the shim, left to Linux, at: {word} sidecar.linux_cpus=0"]
         answer_all(session)
 
 

@@ -75,6 +75,7 @@ def test_where_the_sidecar_cannot_be_used_linux_has_all_cpus(capfd: Capture) -> 
     online, words = out.splitlines()
     assert online == "0-2"
     assert "maxcpus" not in words
+    assert "sidecar" not in words
     assert "ls: /dev/sidecar0: No such file or directory" in error
     assert "sidecar: the shim did not use the sidecar: sidecar=off on the command line" in error
 

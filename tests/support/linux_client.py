@@ -10,7 +10,9 @@ from tests.support.program_server import PROGRAMS, SECONDS, Said, call
 
 CTL = "sidecar.client.__main__"
 
-COMPLAINT = re.compile(r"WARNING:|BUG:|Oops:|Call Trace|general protection fault|rcu.*stall|lockdep|No irq handler")
+COMPLAINT = re.compile(
+    r"WARNING:|BUG:|Oops:|Call Trace|general protection fault|rcu.*stall|lockdep|No irq handler|unknown parameter"
+)
 
 
 def ctl(session: LinuxSession, *arguments: str, seconds: float = SECONDS) -> Said:

@@ -27,9 +27,10 @@ class Read:
     linux_cpus: set[int] = field(default_factory=set)
     phantom: int = 0
     notes: list[str] = field(default_factory=list)
+    left: str = ""
 
-    def word(self, word: str, rest: str) -> None:
-        """One word; `rest` is the line from there on."""
+    def word(self, word: str, rest: str) -> bool:
+        """One word, whether it is the shim's; `rest` is the line from there on."""
         name, has_value, value = word.partition("=")
         match word:
             case "sidecar=on":
@@ -46,7 +47,11 @@ class Read:
                 self.options |= Option.PHANTOM
                 self.phantom = number
             case _ if word.startswith("sidecar"):
-                self.note(f"unknown option, ignored, at: {rest}")
+                self.note(f"no option of the shim, left to Linux, at: {rest}")
+                return False
+            case _:
+                return False
+        return True
 
     def cpu_list(self, text: str, rest: str) -> None:
         for item in text.split(","):
@@ -70,8 +75,11 @@ def whole_number(text: str) -> int | None:
 
 def in_python(line: str) -> Read:
     read = Read()
-    for match in re.finditer(r"[^\0-\x20]+", line[:MOST]):
-        read.word(match[0], line[match.start() :])
+
+    def left(match: re.Match[str]) -> str:
+        return " " * len(match[0]) if read.word(match[0], line[match.start() :]) else match[0]
+
+    read.left = re.sub(r"[^\0-\x20]+", left, line[:MOST])
     return read
 
 
@@ -81,7 +89,8 @@ def by_the_shim(line: str) -> tuple[Emulator, Read]:
     returned(shim, shim.call("read_options"))
     bits = int.from_bytes(shim.read("linux_cpus", MAX_CPUS // 8), "little")
     cpus = {number for number in range(MAX_CPUS) if bits >> number & 1}
-    return shim, Read(shim.number("options", 4), cpus, shim.number("phantom_apic_id", 4), notes(shim))
+    left = shim.read("command_line", len(line)).decode("latin-1")
+    return shim, Read(shim.number("options", 4), cpus, shim.number("phantom_apic_id", 4), notes(shim), left)
 
 
 NUMBER = st.integers(0, 2100).map(str) | st.sampled_from(["2047", "2048", "99999", "100001", "4294967296", "007", ""])
@@ -109,6 +118,7 @@ def test_a_line_means_what_it_means_in_python(line: str) -> None:
     shim, read = by_the_shim(line)
     expected = in_python(line)
     assert (read.options, read.linux_cpus, read.phantom) == (expected.options, expected.linux_cpus, expected.phantom)
+    assert read.left == expected.left
     assert shim.console.count("shim: note: ") == len(expected.notes)
     assert [text for text in expected.notes if text.isascii() and text.isprintable() and text not in read.notes] == []
 
@@ -119,7 +129,7 @@ def test_no_line_writes_beyond_its_variables(line: bytes) -> None:
     shim.write("command_line", line)
     returned(shim, shim.call("read_options"))
     assert changed(shim) <= {"command_line", "options", "linux_cpus", "phantom_apic_id"}
-    assert shim.read("command_line", len(line)) == line
+    assert shim.read("command_line", len(line)).decode("latin-1") == in_python(line.decode("latin-1")).left
 
 
 @given(st.text("0123456789-,", max_size=30))
@@ -136,15 +146,17 @@ def test_a_list_of_digits_and_signs_is_read_or_named(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "options"),
+    ("line", "options", "left"),
     [
-        ("", Option(0)),
-        ("sidecar=off sidecar=on", Option(0)),
-        ("sidecar=on sidecar=off", Option.OFF),
-        ("root=/dev/sda sidecar=log quiet", Option.LOG),
-        ("sidecar.tests", Option.TESTS),
-        ("sidecar.phantom=77", Option.PHANTOM),
+        ("", Option(0), []),
+        ("sidecar=off sidecar=on", Option(0), []),
+        ("sidecar=on sidecar=off", Option.OFF, []),
+        ("root=/dev/sda sidecar=log quiet", Option.LOG, ["root=/dev/sda", "quiet"]),
+        ("sidecar.tests", Option.TESTS, []),
+        ("sidecar.phantom=77 sidecar.linux_cpus=1,3", Option.PHANTOM, []),
+        ("sidecar.timeout_ms=100 sidecar.tests", Option.TESTS, ["sidecar.timeout_ms=100"]),
     ],
 )
-def test_words_have_their_bits(line: str, options: Option) -> None:
-    assert by_the_shim(line)[1].options == options
+def test_words_have_their_bits_and_linux_the_rest(line: str, options: Option, left: list[str]) -> None:
+    read = by_the_shim(line)[1]
+    assert (read.options, read.left.split()) == (options, left)
