@@ -1,7 +1,7 @@
 """The log: a ring per CPU that everyone may read, and with `sidecar=log` a serial port that all CPUs share.
 
-A line is written to the port under a lock, so lines of several CPUs never mix. The lock is waited for within a bound:
-a CPU that faulted while it held the lock must not silence the others.
+A line is written to the port under a lock, so lines of several CPUs never mix. A CPU that faulted while it held the
+lock must not silence the others: one that has held it for longer than a line takes loses it to one who waits.
 
 Ref: OpenHCL sidecar, `mod.rs` (one lock per log line).
 """
@@ -10,6 +10,7 @@ from sidecar.layout.diagnostics import LOG_TEXT_BYTES
 
 LINE_BYTES = 192
 LOCK_POLLS = 1_000_000
+"""So often is the lock found with the same CPU before that CPU is taken for dead."""
 
 
 def log_line() -> str:
@@ -93,18 +94,32 @@ def ring_append() -> str:
 def serial_log() -> str:
     """Write a whole line to the serial log.
 
-    In: edi port, rsi bytes, ecx how many. Clobbers: rax, rcx, rdx, rsi, r8, r9. Interrupts: off. Stack: 8 bytes.
+    serial_lock has the holder's Linux number and 1, or 0. The polls are counted for one holder, and each that goes has
+    written a line; of all who wait for a dead one, the compare-exchange lets the first follow it.
+    In: edi port, rsi bytes, ecx how many. Clobbers: rax, rcx, rdx, rsi, r8 to r10. Interrupts: off. Stack: 8 bytes.
     """
     return f"""
     serial_log:
-            mov     r9d, {LOCK_POLLS}
-    .try:   lock bts dword ptr [rip + serial_lock], 0
-            jae     .write
+            mov     r10d, dword ptr [rip + vp_globals + VpGlobals.linux_number]
+            inc     r10d
+            xor     r8d, r8d                        # nobody
+    .wait:  mov     r9d, {LOCK_POLLS}
+    .try:   xor     eax, eax
+            lock cmpxchg dword ptr [rip + serial_lock], r10d
+            je      .write
+            cmp     eax, r8d
+            mov     r8d, eax
+            jne     .wait                           # another one has it now
             pause
             dec     r9d
-            jne     .try                            # then the holder is dead: write all the same
+            jne     .try
+            lock cmpxchg dword ptr [rip + serial_lock], r10d
+            mov     r8d, eax
+            jne     .wait
     .write: call    serial_write
-            mov     dword ptr [rip + serial_lock], 0
+            mov     eax, r10d
+            xor     edx, edx
+            lock cmpxchg dword ptr [rip + serial_lock], edx     # unless one thought us dead
             ret
             .section .bss
             .align  64

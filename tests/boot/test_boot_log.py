@@ -1,12 +1,14 @@
 """The logs: rings that are always kept, and with `sidecar=log` a serial log that all CPUs write, every line whole."""
 
 import re
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from sidecar.builder import image
 from sidecar.layout import PrivatePage, SidecarCommand
 from sidecar.layout.diagnostics import LOG_TEXT_BYTES
 from sidecar.protocol.commands import Cpu
@@ -20,6 +22,8 @@ LINE = re.compile(r"sidecar: cpu (\d+): (.+)")
 COMMANDS = 150
 """More lines than a ring can hold."""
 UNKNOWN = 0x1FF
+DEAD = 99
+"""No CPU of the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,20 @@ def test_three_cpus_log_at_once_and_no_line_is_torn(session: Session) -> None:
 def talk(cpu: Cpu) -> None:
     for _ in range(COMMANDS):
         cpu.none()
+
+
+def test_a_dead_cpus_lock_goes_to_one_of_those_who_wait(session: Session) -> None:
+    """They wait from the same moment on and give the dead one up at about the same moment."""
+    waiting = [session.cpus[number] for number in (6, 7, 8)]
+    lock = session.found.image_pa + image.kernel().linked.symbols["serial_lock"]
+    before = serial_lines(session)
+    session.machine.ram.write(lock, struct.pack("<I", DEAD + 1))
+    with ThreadPoolExecutor(len(waiting)) as pool:
+        list(pool.map(Cpu.none, waiting))
+    after = serial_lines(session)
+    for cpu in waiting:
+        assert after[cpu.number] == [*before[cpu.number], command_line(cpu.number, SidecarCommand.NONE, 1)]
+    assert session.machine.ram.read(lock, 4) == bytes(4)
 
 
 def test_a_ring_that_has_wrapped_holds_the_newest_lines(session: Session) -> None:

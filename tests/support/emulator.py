@@ -11,6 +11,7 @@ tables. Memory is what the test maps and nothing else: any other access is a Fau
 
 import io
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -182,6 +183,10 @@ class Emulator:
 
     def _address(self, pa: int | str) -> int:
         return self.at(pa) if isinstance(pa, str) else pa
+
+    def before(self, address: int, act: Callable[[], None]) -> None:
+        """Do this before each execution of the instruction there: what another CPU does meanwhile."""
+        self._cpu.hook_add(unicorn.UC_HOOK_CODE, lambda *_: act(), begin=address, end=address)
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
