@@ -8,7 +8,6 @@ against threads that wake each other. All in one guest, by turns.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from sidecar.bench import programs
 from sidecar.bench.context import Context
 from sidecar.bench.figures import Figure, Group, Table
 from sidecar.bench.plot import BLUE, ORANGE, Bar, draw_bars
-from sidecar.bench.trace import Counted, Trace, count
+from sidecar.bench.trace import Counted, Trace, addresses, count
 from sidecar.qemu.linux.kernels import Which
 from sidecar.qemu.linux_session import LinuxSession
 
@@ -124,7 +123,7 @@ class _Guest:
         self._count = COUNT // 10 if quick else COUNT
         session.load_driver()
         self._guest.run(["sidecarctl", "convert", str(LINUXS)]).check()
-        self._program_marks = _symbols(program, "begin", "end")
+        self._program_marks = addresses(program, "begin", "end")
 
     def times(self, context: Context) -> dict[str, list[Taken]]:
         taken: dict[str, list[Taken]] = {way.name: [] for way in WAYS}
@@ -167,13 +166,6 @@ class _Guest:
         said = self._guest.run("grep ' sidecar_bench_[be]' /proc/kallsyms").check().stdout
         found = {words[2]: int(words[0], 16) for words in map(str.split, said.splitlines())}
         return found["sidecar_bench_begin"], found["sidecar_bench_end"]
-
-
-def _symbols(program: Path, *names: str) -> tuple[int, int]:
-    """The addresses of two functions of a program."""
-    said = subprocess.run(["nm", program], capture_output=True, text=True, timeout=60, check=True).stdout
-    found = {words[-1]: int(words[0], 16) for words in map(str.split, said.splitlines()) if len(words) == 3}
-    return found[names[0]], found[names[1]]
 
 
 def parse(line: str) -> Taken:

@@ -45,6 +45,13 @@ def build(kernel: LinuxKernel, directory: Path, *, tell: Tell) -> Programs:
     return Programs(driver, copy_in, program)
 
 
+def exits(directory: Path) -> tuple[Path, Path]:
+    """The C program that runs guests, made into `directory`, and the Python one. Raises NoSource."""
+    folder = HERE / "in_guest"
+    header = f"-I{_source_tree() / 'driver'}"
+    return compile_program(folder / "exits.c", directory / "exits", *FOR_THE_GUEST, header), folder / "exits.py"
+
+
 def driver_of(kernel: LinuxKernel, *, tell: Tell) -> Path:
     """The driver alone. Raises NoSource, ModuleBuildFailed, NoHeaders."""
     root = _source_tree()

@@ -16,8 +16,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import struct
+import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -73,6 +74,13 @@ class Trace:
         return decode(notes)
 
 
+def addresses(program: Path, *names: str) -> tuple[int, ...]:
+    """The addresses of functions of a program."""
+    said = subprocess.run(["nm", program], capture_output=True, text=True, timeout=60, check=True).stdout
+    found = {words[-1]: int(words[0], 16) for words in map(str.split, said.splitlines()) if len(words) == 3}
+    return tuple(found[name] for name in names)
+
+
 def decode(notes: bytes) -> Iterator[tuple[int, int]]:
     """(CPU, address) of each note."""
     for (note,) in struct.iter_unpack("<Q", notes):
@@ -92,11 +100,14 @@ class Counted:
         return self.here + self.there
 
 
-def count(instructions: Iterable[tuple[int, int]], *, begin: int, end: int, here: int, there: int) -> list[Counted]:
+def count(
+    instructions: Iterable[tuple[int, int]], *, begin: int, end: int, here: int, there: int,
+    works: Container[int] = (),
+) -> list[Counted]:
     """Every operation from `begin` to `end` on the CPU `here`.
 
     What the CPU `there` executes until the next begin belongs to it too: it goes back to sleep. The last one is
-    left out, whose end there is not known.
+    left out, whose end there is not known. CPUs that `works` has never wait in a loop: all that they do counts.
     """
     result: list[Counted] = []
     asked: list[int] = []
@@ -107,7 +118,8 @@ def count(instructions: Iterable[tuple[int, int]], *, begin: int, end: int, here
             theirs.append(address)
         elif cpu == here and address == begin:
             if seen:
-                result.append(Counted(without_waiting(asked), without_waiting(theirs)))
+                sides = ((here, asked), (there, theirs))
+                result.append(Counted(*(len(done) if who in works else without_waiting(done) for who, done in sides)))
             asked, theirs, within, seen = [], [], True, True
         elif cpu == here and address == end:
             within = False

@@ -1,13 +1,20 @@
-"""A small `sidecar bench`: one guest in which every way to another CPU is tried, and what is written about it."""
+"""A small `sidecar bench`: one guest in which every way to another CPU is tried, and what is written about it.
+
+Exits are measured in the shared machine, without their guest instructions.
+"""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sidecar.__main__ as cli
-from sidecar.bench import dispatch
+from sidecar.bench import dispatch, exit_guest, exits, programs
+from sidecar.layout.schema import PAGE_SIZE
+from sidecar.layout.svm import VP_PAGES
+from sidecar.qemu.linux_session import LinuxSession
 from tests.support.stock_linux import StockLinux
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("gcc", "make", "nm")]
@@ -45,3 +52,26 @@ def test_commands_are_measured_in_time_and_in_instructions(written: tuple[dict[s
     assert "\n    sidecar bench --only dispatch\n" in document
     assert "| smp_call_function_single | " in document
     assert (directory / "dispatch.svg").read_text().startswith("<svg ")
+
+
+@pytest.fixture
+def guest(driven: LinuxSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[exits.Guest]:
+    """The shared machine with KVM and the programs."""
+    for name, few in (("ROUNDS", 1), ("COUNT", 50), ("LOOPED", 5), ("PAGES", 1024), ("LOOKS", 1)):
+        monkeypatch.setattr(exits, name, few)
+    for program in programs.exits(tmp_path):
+        driven.guest.put(program, f"/root/{program.name}")
+    driven.guest.put(exit_guest.image(), exits.IMAGE)
+    driven.load_kvm()
+    yield exits.Guest(driven)
+    driven.guest.run(f"echo 0 > {exits.POLL}").check()
+    driven.unload_kvm()
+
+
+def test_exits_are_measured_beside_kvm(guest: exits.Guest) -> None:
+    times = guest.times(lambda text: None)
+    assert tuple(times) == exits.TRIED
+    for (exit, way), (taken,) in times.items():
+        assert 100 < taken.median < 10e9, f"{exit.name}: {way.name}"
+    for way in (exits.SLEEPING, exits.KVM):
+        assert all(VP_PAGES * PAGE_SIZE < size < 4 << 20 for size in guest.memory(way)), way.name
