@@ -12,6 +12,7 @@ from tests.support.kernel_log import KernelLog
 from tests.support.linux_client import complaints, ctl
 from tests.support.linux_driver import PATIENT, refusal, response, start_case, status
 from tests.support.linux_kexec import kexec_finds_every_cpu
+from tests.support.linux_vmm import Counter, Vmm
 from tests.support.stock_linux import StockLinux
 
 SECONDS = 60
@@ -39,7 +40,8 @@ def test_a_panic_ends_the_notification(stock_linux: StockLinux, which: Which, ru
         assert [status(session, cpu) for cpu in (1, 2, 3)] == [CpuStatus.IDLE, CpuStatus.IDLE, CpuStatus.RUN]
 
 
-def test_a_reboot_with_commands_running(stock_linux: StockLinux, which: Which, run_directory: Path) -> None:
+@pytest.mark.timeout(300)
+def test_a_reboot_with_commands_and_a_guest_running(stock_linux: StockLinux, which: Which, run_directory: Path) -> None:
     """QEMU ends where the machine would start again; its memory is still there to be looked at."""
     with stock_linux.guest(run_directory, smp=5, which=which) as session:
         session.load_driver(PATIENT)
@@ -47,8 +49,13 @@ def test_a_reboot_with_commands_running(stock_linux: StockLinux, which: Which, r
         wait_until(lambda: "test: CPU 4 runs" in session.console, seconds=SECONDS, what="a client of CPU 4")
         run(session, 1, RaiseKind.WAIT_FOR_STOP)
         run(session, 2, RaiseKind.SPIN)
+        vmm = Vmm(session)
+        vmm.claim(3)
+        vmm.start_counter(3)
+        counter = Counter(session, 3)
         session.guest.start("reboot -f")
         wait_until(lambda: not session.machine.alive, seconds=SECONDS, what="the reboot")
+        assert counter.is_forgotten()
         assert response(session) == (0, 0)
         assert [status(session, cpu) for cpu in range(1, 5)] == [
             CpuStatus.IDLE, CpuStatus.STOP, CpuStatus.IDLE, CpuStatus.IDLE,

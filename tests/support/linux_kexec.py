@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from sidecar.layout import CpuStatus
+from sidecar.layout.x86 import Efer
 from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux.initramfs import initramfs
 from sidecar.qemu.linux.kernels import Which
@@ -9,7 +11,8 @@ from sidecar.qemu.linux.userland import guest_root
 from sidecar.qemu.linux_session import LinuxSession
 from sidecar.qemu.waiting import WaitedInVain, wait_until
 from tests.support.linux_client import complaints, ctl
-from tests.support.linux_driver import PATIENT, response, states, switch, wait_settled
+from tests.support.linux_driver import PATIENT, response, states, status, switch, wait_settled
+from tests.support.linux_vmm import Counter, Vmm
 from tests.support.program_server import PROGRAMS
 from tests.support.stock_linux import StockLinux
 
@@ -19,7 +22,7 @@ AGENT_SECONDS = 60
 
 
 def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which) -> None:
-    """Before: one CPU is Linux's, one has been, one runs a command, one is idle. Afterwards all are the sidecar's."""
+    """Before: one CPU is Linux's, one has been, one runs a command, one a guest. Afterwards all are the sidecar's."""
     kernel, driver = stock_linux.kernels[which], stock_linux.drivers[which]
     files = {"kernel": kernel.image.read_bytes(), "initramfs": initramfs(kernel, guest=guest_root(), driver=driver)}
     for name, data in files.items():
@@ -35,15 +38,27 @@ def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which
         session.guest.put(PROGRAMS / "kexec.py", "/root/kexec.py")
         session.guest.start(["sidecarctl", "run", "3", "--command", "raise", "--kind", "spin", "--seconds", "500"])
         wait_until(lambda: states(session)[3] != "available", seconds=AGENT_SECONDS, what="the command")
+        vmm = Vmm(session)
+        vmm.claim(4)
+        vmm.start_counter(4)
+        counter = Counter(session, 4)
         session.guest.start(["python3", "/root/kexec.py"])
+        last = counter.wait_forgotten()
+        assert status(session, 4) == CpuStatus.IDLE
         wait_until(lambda: user_spaces(session) == 2, seconds=BOOT_SECONDS, what="the second Linux", interval=0.1)
         assert response(session) == (0, 0)
+        assert counter.stands_still_since(last)
+        registers = session.machine.registers(4)
+        assert (registers.halted, registers.efer & Efer.SVME) == (True, 0)
         wait_until(lambda: answers(session), seconds=AGENT_SECONDS, what="the second agent", interval=0.5)
         assert session.online_cpus() == {0}
         session.load_driver(PATIENT)
         wait_settled(session)
         assert states(session) == {0: "removed"} | dict.fromkeys(range(1, SMP), "available")
         assert ctl(session, "ping").status == 0
+        with Vmm(session) as vmm:
+            vmm.claim(4)
+            vmm.start_counter(4)
         switch(session, 4, True)
         switch(session, 4, False)
         assert complaints(session) == []

@@ -19,6 +19,7 @@ from sidecar.layout.ioctl import (
     VpCreate,
     VpIoctl,
 )
+from sidecar.layout.private import VpGlobals
 from sidecar.layout.x86 import PTE_ADDRESS_MASK, Pte
 from sidecar.protocol.commands import raise_request
 from sidecar.protocol.nested import NestedTables
@@ -31,6 +32,9 @@ from tests.support.linux_driver import found
 SECONDS = 60.0
 ALL = GuestRights.READ | GuestRights.WRITE | GuestRights.EXECUTE
 RESET_ROOM = 16
+COUNTED = 0x1000
+COUNT_FOR_EVER = bytes.fromhex("ff060010 ebfa")  # inc word ptr [0x1000]; jmp back to the start
+PATTERN = bytes(range(1, 249)) * 16
 Result = int | str
 """What a call returned, or the name of its errno."""
 
@@ -160,6 +164,16 @@ class Vmm:
         self.call("write", address + PAGE_SIZE - RESET_ROOM, code.hex())
         assert self.map(vm, (1 << 32) - PAGE_SIZE, PAGE_SIZE, address, GuestRights.READ | GuestRights.EXECUTE) == 0
 
+    def start_counter(self, cpu: int) -> int:
+        """A guest on a claimed CPU that counts for ever at the beginning of a page; where that is in the process."""
+        vm, data = self.vm(), int(self.call("memory", 1))
+        self.call("write", data + 8, PATTERN.hex())
+        self.map_code(vm, COUNT_FOR_EVER)
+        assert [self.map(vm, COUNTED, PAGE_SIZE, data), self.create(cpu, vm)] == [0, 0]
+        self.start_guest(cpu)
+        self.wait_growth(data)
+        return data
+
     def give_run(self, cpu: int) -> None:
         self.give(cpu, SidecarCommand.RUN_VP)
         self.store(cpu, int(CommandPage.run.notifications), bytes(8))
@@ -234,6 +248,36 @@ class Tables(NestedTables):
         return int.from_bytes(self._session.machine.ram.read(pa, 8), "little"), rights, level
 
 
+class Counter:
+    """The page of Vmm.start_counter() by its physical address, which stays when nobody knows of the guest any more."""
+
+    def __init__(self, session: LinuxSession, cpu: int) -> None:
+        self._session, self._cpu = session, cpu
+        entry, _ = Tables(session, cpu).entry(COUNTED)
+        self._pa = entry & PTE_ADDRESS_MASK
+        assert self.page[8 : 8 + len(PATTERN)] == PATTERN
+
+    @property
+    def page(self) -> bytes:
+        return self._session.machine.ram.read(self._pa, PAGE_SIZE)
+
+    def wait_forgotten(self) -> bytes:
+        """Until the driver has taken the guest from the CPU, and the CPU has left SVM's mode; the page then."""
+        wait_until(self.is_forgotten, seconds=SECONDS, what="the end of the guest", interval=0.01)
+        return self.page
+
+    def is_forgotten(self) -> bool:
+        machine = found(self._session)
+        pa = machine.private_page_pa(machine.cpu(self._cpu), PrivatePage.GLOBALS) + int(VpGlobals.vp.created)
+        known = int.from_bytes(self._session.machine.ram.read(pa, 8), "little")
+        return (known, int(privileged(self._session, self._cpu).vp_created)) == (0, 0)
+
+    def stands_still_since(self, page: bytes) -> bool:
+        """Has nobody counted on? Linux may have used the page for something else."""
+        now = self.page
+        return now == page or now[8:] != page[8:]
+
+
 def pins(session: LinuxSession) -> int:
     """Pages of user space that the guest's Linux has pinned. Its CPUs count for themselves until asked to add up."""
     said = session.guest.run("cat /proc/sys/vm/stat_refresh; grep nr_foll_pin /proc/vmstat").check().stdout
@@ -242,5 +286,5 @@ def pins(session: LinuxSession) -> int:
 
 
 __all__ = [
-    "ALL", "SECONDS", "Result", "Tables", "Vmm", "pins", "privileged", "privileged_pa", "set_privileged",
+    "ALL", "SECONDS", "Counter", "Result", "Tables", "Vmm", "pins", "privileged", "privileged_pa", "set_privileged",
 ]
