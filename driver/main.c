@@ -118,7 +118,7 @@ static int publish_nodes(void)
 	return 0;
 }
 
-static int __init load(void)
+static int __init set_up(void)
 {
 	int err;
 
@@ -163,6 +163,15 @@ forget_table:
 	sidecar_table_forget();
 tear_down_ports:
 	sidecar_ports_tear_down();
+	return err;
+}
+
+static int __init load(void)
+{
+	int err = set_up();
+
+	if (err == -ENOMEM)
+		pr_err("not loaded: there is not enough memory\n");
 	return err;
 }
 

@@ -152,9 +152,13 @@ static int check_table(void)
 int sidecar_table_read(void)
 {
 	struct acpi_table_header *header;
+	acpi_status status;
 	int err;
 
-	if (ACPI_FAILURE(acpi_get_table(SDCR_SIGNATURE, 0, &header))) {
+	status = acpi_get_table(SDCR_SIGNATURE, 0, &header);
+	if (status == AE_NO_MEMORY)
+		return -ENOMEM;
+	if (ACPI_FAILURE(status)) {
 		pr_info("there is no SDCR table: this machine was booted without the sidecar\n");
 		return -ENODEV;
 	}

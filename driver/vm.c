@@ -15,6 +15,7 @@
 #include <linux/err.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
+#include <linux/interval_tree.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -39,18 +40,34 @@ static void release(struct sidecar_vm *vm, struct sidecar_range *range)
 {
 	sidecar_npt_take(vm->root, range->gpa, range->size, range->writable);
 	atomic64_sub(PHYS_PFN(range->size), &vm->mm->pinned_vm);
-	mtree_erase(&vm->ranges, PHYS_PFN(range->gpa));
+	interval_tree_remove(&range->pages, &vm->ranges);
 	kfree(range);
+}
+
+/* The first range that has a page from `first` to `last`, or NULL. */
+static struct sidecar_range *find(struct sidecar_vm *vm, unsigned long first, unsigned long last)
+{
+	struct interval_tree_node *found = interval_tree_iter_first(&vm->ranges, first, last);
+
+	return found ? container_of(found, struct sidecar_range, pages) : NULL;
+}
+
+static struct sidecar_range *after(struct sidecar_range *range)
+{
+	struct interval_tree_node *found = interval_tree_iter_next(&range->pages, 0, ULONG_MAX);
+
+	return found ? container_of(found, struct sidecar_range, pages) : NULL;
 }
 
 static void release_held(struct sidecar_vm *vm)
 {
-	struct sidecar_range *range;
-	unsigned long page = 0;
+	struct sidecar_range *range, *next;
 
-	mt_for_each(&vm->ranges, range, page, ULONG_MAX)
+	for (range = find(vm, 0, ULONG_MAX); range; range = next) {
+		next = after(range);
 		if (range->held)
 			release(vm, range);
+	}
 	vm->held = 0;
 }
 
@@ -71,21 +88,14 @@ static void hold(struct sidecar_vm *vm, struct sidecar_range *range)
 
 static int add(struct sidecar_vm *vm, struct sidecar_range *range, u64 address, u32 rights)
 {
-	u64 pages = PHYS_PFN(range->size);
-	unsigned long first = PHYS_PFN(range->gpa);
-	int err = mtree_insert_range(&vm->ranges, first, first + pages - 1, range,
-				     GFP_KERNEL_ACCOUNT);
+	int err = find(vm, range->pages.start, range->pages.last) ? -EEXIST :
+		  sidecar_pin_account(vm, PHYS_PFN(range->size));
 
 	if (err) {
 		kfree(range);
 		return err;
 	}
-	err = sidecar_pin_account(vm, pages);
-	if (err) {
-		mtree_erase(&vm->ranges, first);
-		kfree(range);
-		return err;
-	}
+	interval_tree_insert(&range->pages, &vm->ranges);
 	err = sidecar_pin_range(vm, range, address, rights);
 	if (err)
 		release(vm, range);
@@ -113,6 +123,8 @@ static int map(struct sidecar_vm *vm, const void __user *from)
 		return -ENOMEM;
 	range->gpa = wanted.gpa;
 	range->size = wanted.size;
+	range->pages.start = PHYS_PFN(wanted.gpa);
+	range->pages.last = PHYS_PFN(wanted.gpa + wanted.size) - 1;
 	range->writable = wanted.rights & SIDECAR_GUEST_RIGHTS_WRITE;
 	if (mutex_lock_killable(&vm->lock)) {
 		kfree(range);
@@ -150,7 +162,7 @@ static int unmap(struct sidecar_vm *vm, const void __user *from)
 	if (mutex_lock_killable(&vm->lock))
 		return -EINTR;
 	settle(vm);
-	range = mtree_load(&vm->ranges, PHYS_PFN(wanted.gpa));
+	range = find(vm, PHYS_PFN(wanted.gpa), PHYS_PFN(wanted.gpa));
 	if (range && range->gpa == wanted.gpa && range->size == wanted.size && !range->held)
 		err = remove(vm, range);
 	else
@@ -180,11 +192,9 @@ static void destroy(struct kref *references)
 {
 	struct sidecar_vm *vm = container_of(references, struct sidecar_vm, references);
 	struct sidecar_range *range;
-	unsigned long page = 0;
 
-	mt_for_each(&vm->ranges, range, page, ULONG_MAX)
+	while ((range = find(vm, 0, ULONG_MAX)))
 		release(vm, range);
-	mtree_destroy(&vm->ranges);
 	sidecar_npt_destroy(vm->root);
 	mmdrop(vm->mm);
 	mutex_destroy(&vm->lock);
@@ -200,10 +210,9 @@ void sidecar_vm_put(struct sidecar_vm *vm)
 static void unmap_all(struct sidecar_vm *vm)
 {
 	struct sidecar_range *range;
-	unsigned long page = 0;
 	u64 pages = 0;
 
-	mt_for_each(&vm->ranges, range, page, ULONG_MAX) {
+	for (range = find(vm, 0, ULONG_MAX); range; range = after(range)) {
 		sidecar_npt_hide(vm->root, range->gpa, range->size);
 		if (!range->held)
 			hold(vm, range);
@@ -251,7 +260,7 @@ int sidecar_vm_create(void)
 	}
 	kref_init(&vm->references);
 	mutex_init(&vm->lock);
-	mt_init(&vm->ranges);
+	vm->ranges = RB_ROOT_CACHED;
 	vm->mm = current->mm;
 	mmgrab(vm->mm);
 	fd = anon_inode_getfd("[sidecar-vm]", &operations, vm, O_RDWR | O_CLOEXEC);

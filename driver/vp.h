@@ -19,9 +19,9 @@
 #ifndef SIDECAR_VP_H
 #define SIDECAR_VP_H
 
+#include <linux/interval_tree.h>
 #include <linux/kref.h>
 #include <linux/list.h>
-#include <linux/maple_tree.h>
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
 #include <linux/types.h>
@@ -30,8 +30,11 @@
 
 struct page;
 
-/* One MAP. */
+/* One MAP. `pages` are the numbers of its guest pages; to put it into the tree, or to take it out,
+ * needs no memory, so an UNMAP never lacks any.
+ */
 struct sidecar_range {
+	struct interval_tree_node pages;
 	u64 gpa;
 	u64 size;
 	bool writable;
@@ -46,8 +49,8 @@ struct sidecar_vm {
 	struct mm_struct *mm;
 	u64 *root;
 	struct mutex lock;
-	/* struct sidecar_range, by numbers of guest pages. */
-	struct maple_tree ranges;
+	/* struct sidecar_range, of which no two overlap. */
+	struct rb_root_cached ranges;
 	unsigned int held;
 };
 
