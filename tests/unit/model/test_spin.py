@@ -1,6 +1,11 @@
 """The model of the protocol: spin finds nothing wrong in it, and finds every defect that is put back."""
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -11,6 +16,7 @@ from sidecar.protocol.model import scenarios, spin, table
 from sidecar.protocol.model.scenarios import Defect
 from sidecar.protocol.model.spin import ModelError, Outcome, read_error
 
+Key = TypeVar("Key")
 ASSERTION = "assertion violated"
 NOBODY_MOVES = "invalid end state"
 
@@ -28,11 +34,34 @@ EXPECTED = {
 }
 
 
+def at_once(searches: dict[Key, Callable[[], Outcome]]) -> dict[Key, Outcome]:
+    """What the searches find: programs of one thread, as many at a time as there are CPUs."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(searches, pool.map(lambda search: search(), searches.values()), strict=True))
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Of the short searches."""
     directory = tmp_path_factory.mktemp("model")
-    return {scenario.name: spin.search(scenario, directory / scenario.name) for scenario in scenarios.SHORT}
+    return at_once({
+        scenario.name: partial(spin.search, scenario, directory / scenario.name) for scenario in scenarios.SHORT
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def defects_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each defect."""
+    return tmp_path_factory.mktemp("defects")
+
+
+@pytest.fixture(scope="module")
+def with_defects(defects_directory: Path) -> dict[Defect, Outcome]:
+    """Of the searches with a defect put back."""
+    return at_once({
+        defect: partial(spin.search, defect.scenario, defects_directory / defect.name, defect=defect)
+        for defect in Defect
+    })  # fmt: skip
 
 
 @pytest.mark.needs("spin", "gcc")
@@ -53,14 +82,14 @@ def test_every_row_of_the_table_is_made_by_the_model(outcomes: dict[str, Outcome
 
 
 @pytest.mark.needs("spin", "gcc")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("defect", Defect, ids=lambda defect: defect.name.lower())
-def test_a_defect_is_found(defect: Defect, tmp_path: Path) -> None:
-    outcome = spin.search(defect.scenario, tmp_path, defect=defect)
+def test_a_defect_is_found(defect: Defect, with_defects: dict[Defect, Outcome], defects_directory: Path) -> None:
+    outcome = with_defects[defect]
     assert outcome.error is not None
     assert outcome.error.startswith(EXPECTED[defect])
     assert outcome.trail
-    assert (tmp_path / "trail.txt").read_text()
+    assert (defects_directory / defect.name / "trail.txt").read_text()
 
 
 def test_the_bodies_know_every_defect() -> None:
