@@ -9,6 +9,8 @@ The variable SIDECAR_BOOT has three states:
 A test that starts a machine takes the fixture `run_directory`; what it leaves there stays until its next run, and the
 report of a failed test names it.
 
+Test modules that want the same machine without Linux share it: the fixtures `plain`, `machine` and `session`.
+
 A test that boots Debian's kernel takes the fixture `stock_linux`. What it needs is fetched and built before the first
 test: no test's time limit is there for a mirror or a compiler.
 """
@@ -17,7 +19,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ import pytest
 from sidecar.errors import UserError
 from sidecar.qemu.executable import find_qemu
 from sidecar.qemu.linux.apt import AptFailed
+from sidecar.qemu.session import Session
+from tests.support.cpus import tidy
+from tests.support.shared_session import SharedSession
 from tests.support.stock_linux import StockLinux, prepare_stock_linux
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,3 +145,43 @@ def run_directory(request: pytest.FixtureRequest) -> Path:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     return directory
+
+
+# --- machines without Linux that test modules share -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def shared_directory() -> Path:
+    """Where the shared machines without Linux keep their files, each in a folder of its name."""
+    return RUN_DIRECTORIES / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_plain(shared_directory: Path) -> Iterator[SharedSession]:
+    with SharedSession(shared_directory / "plain", smp=4) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def shared_machine(shared_directory: Path) -> Iterator[SharedSession]:
+    with SharedSession(shared_directory / "machine", smp=4, tests=True) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def plain(shared_plain: SharedSession) -> Session:
+    """A machine of four CPUs that forbids RAISE: whatever stands in a page ends by itself."""
+    return shared_plain.ready()
+
+
+@pytest.fixture(scope="module")
+def machine(shared_machine: SharedSession) -> Session:
+    """A machine of four CPUs whose RAISE command raises faults; a module that wants another one has its own."""
+    return shared_machine.ready()
+
+
+@pytest.fixture
+def session(machine: Session) -> Iterator[Session]:
+    """The same, with its CPUs idle again after the test."""
+    yield machine
+    tidy(machine)

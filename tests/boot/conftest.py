@@ -90,12 +90,6 @@ def vmm(driven: LinuxSession) -> Iterator[Vmm]:
 
 
 @pytest.fixture(scope="session")
-def shared_directory() -> Path:
-    """Where the shared machines without Linux keep their files, each in a folder of its name."""
-    return RUN_DIRECTORIES / "boot" / "shared"
-
-
-@pytest.fixture(scope="session")
 def shared_hosted(shared_directory: Path) -> Iterator[SharedSession]:
     with SharedSession(shared_directory / "hosted", smp=3) as shared:
         yield shared

@@ -1,7 +1,6 @@
 """GET and SET of the virtual processor's registers, judged by the layouts' table and by QEMU's view of the CPU."""
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -24,23 +23,6 @@ UNKNOWN = [0, 1, 4, 0x4FFFF, 0x50006, 0x8000F, 0x80018, 0x8007C, 0x1050000, 0xFF
 every_writable = pytest.mark.parametrize(
     "register", [TABLE[number] for number in WRITABLE], ids=lambda register: register.name
 )
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Commands that do not end by themselves: STOP ends those that listen, a time-out and INIT those that do not."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,23 +15,6 @@ from tests.support import cpus
 
 SHORT_SECONDS = 0.1
 RACES = 400
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,20 +18,9 @@ FORBIDDEN = "RAISE: this machine was not started for tests"
 
 
 @pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=5, tests=True, directory=run_directory) as session:
+def machine(request: pytest.FixtureRequest) -> Iterator[Session]:
+    with Session(smp=5, tests=True, directory=cpus.module_directory(request)) as session:
         yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
 
 
 @pytest.fixture
@@ -137,15 +125,15 @@ def test_a_fault_without_a_log_page(cpu: Cpu) -> None:
     assert cpu.driver.fault(cpu.number) == fault
 
 
-def test_raise_is_refused_by_a_machine_that_is_not_for_tests(session: Session) -> None:
-    with Session(smp=2) as plain:
-        cpu = plain.cpus[1]
-        for kind in RaiseKind:
-            with pytest.raises(SidecarCommandError) as caught:
-                cpu.raise_fault(kind, 3, seconds=cpus.SECONDS)
-            assert caught.value.sentence == cpus.sentence(cpu) == FORBIDDEN
-        cpus.assert_answers(cpu)
-        assert cpus.counters(cpu)["errors"] == len(RaiseKind)
+def test_raise_is_refused_by_a_machine_that_is_not_for_tests(plain: Session) -> None:
+    cpu = plain.cpus[1]
+    errors = cpus.counters(cpu)["errors"]
+    for kind in RaiseKind:
+        with pytest.raises(SidecarCommandError) as caught:
+            cpu.raise_fault(kind, 3, seconds=cpus.SECONDS)
+        assert caught.value.sentence == cpus.sentence(cpu) == FORBIDDEN
+    cpus.assert_answers(cpu)
+    assert cpus.counters(cpu)["errors"] == errors + len(RaiseKind)
 
 
 @pytest.mark.parametrize("kind", [4, 5, 9, 17, 20, 0xFF, 0x105, 0xFFFFFFFF])

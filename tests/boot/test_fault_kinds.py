@@ -3,9 +3,7 @@
 The judge of the record is QEMU's own view of the halted CPU, and the listing of the kernel.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -76,23 +74,6 @@ KINDS = (
 every_kind = pytest.mark.parametrize("expected", KINDS, ids=lambda expected: expected.kind.name.lower())
 
 
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
-
-
 @pytest.fixture
 def cpu(session: Session) -> Cpu:
     return session.cpus[2]
@@ -142,6 +123,7 @@ def test_the_record_agrees_with_qemu(session: Session, cpu: Cpu, expected: Expec
 @every_kind
 def test_the_driver_is_told_and_the_others_answer(session: Session, cpu: Cpu, expected: Expected) -> None:
     count, before = cpus.faults(cpu), cpus.settled_responses(session)
+    neighbours = {other.number: cpus.faults(other) for other in cpus.others(session, cpu)}
     attention = session.driver.nodes[0].attention
     attention.exchange(0)
     fault = cpus.fault_of(cpu, expected.kind, expected.argument)
@@ -150,7 +132,7 @@ def test_the_driver_is_told_and_the_others_answer(session: Session, cpu: Cpu, ex
     assert attention.load() == 1
     for other in cpus.others(session, cpu):
         cpus.assert_answers(other)
-        assert other.driver.fault(other.number) is None
+    assert {other.number: cpus.faults(other) for other in cpus.others(session, cpu)} == neighbours
 
 
 @every_kind

@@ -4,8 +4,6 @@ After an NMI the CPU blocks further ones until IRET or INIT (SDM vol. 3A, 6.7.1)
 """
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,23 +18,6 @@ from sidecar.qemu.session import Session
 from tests.support import cpus
 
 NOTHING_HAPPENS_SECONDS = 0.02
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
 
 
 @pytest.fixture

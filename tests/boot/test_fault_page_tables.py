@@ -6,7 +6,6 @@ itself needs make it fault in turn; then the first fault is reported over the tr
 
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -35,20 +34,9 @@ every_page = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=3, tests=True, directory=run_directory) as session:
+def machine(request: pytest.FixtureRequest) -> Iterator[Session]:
+    with Session(smp=3, tests=True, directory=cpus.module_directory(request)) as session:
         yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
 
 
 @pytest.fixture

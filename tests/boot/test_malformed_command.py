@@ -3,33 +3,12 @@
 The same checks with many more examples are in tests/campaign; what they check is in tests/support/malformed.py.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import hypothesis
 import pytest
 
 from sidecar.layout import PAGE_SIZE, RaiseKind
 from sidecar.qemu.session import Session
-from tests.support import cpus, malformed
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def plain(run_directory: Path) -> Iterator[Session]:
-    """A machine that forbids RAISE: whatever stands in a page ends by itself."""
-    with Session(smp=4, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory / "raise") as session:
-        yield session
+from tests.support import malformed
 
 
 @hypothesis.settings(max_examples=150)

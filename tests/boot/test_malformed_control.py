@@ -3,9 +3,6 @@
 The same checks with many more examples are in tests/campaign; what they check is in tests/support/malformed.py.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import hypothesis
 import pytest
 from hypothesis import strategies
@@ -14,23 +11,6 @@ from sidecar.layout import CpuStatus, RaiseKind
 from sidecar.protocol.errors import ProtocolError
 from sidecar.qemu.session import Session
 from tests.support import cpus, malformed
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
 
 
 @pytest.mark.parametrize("high", range(16))

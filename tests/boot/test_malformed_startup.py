@@ -1,8 +1,5 @@
 """INIT and STARTUP that nobody asked for: a CPU arrives only if its status says that somebody waits for it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from sidecar.layout import PAGE_SIZE, CpuStatus, SidecarCommand
@@ -14,23 +11,6 @@ from sidecar.qemu.waiting import wait_until
 from tests.support import cpus, malformed
 
 MARK = b"kept" * (PAGE_SIZE // 4)
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture
-def session(machine: Session) -> Iterator[Session]:
-    yield machine
-    cpus.tidy(machine)
 
 
 @pytest.fixture

@@ -1,32 +1,10 @@
 """Malformed pages by the thousand; what is checked is in tests/support/malformed.py and malformed_races.py."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import hypothesis
-import pytest
 from hypothesis import strategies
 
 from sidecar.qemu.session import Session
-from tests.support import cpus, malformed, malformed_races
-
-
-@pytest.fixture(scope="module")
-def run_directory(request: pytest.FixtureRequest) -> Path:
-    return cpus.module_directory(request)
-
-
-@pytest.fixture(scope="module")
-def plain(run_directory: Path) -> Iterator[Session]:
-    """A machine that forbids RAISE: whatever stands in a page ends by itself."""
-    with Session(smp=4, directory=run_directory) as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def machine(run_directory: Path) -> Iterator[Session]:
-    with Session(smp=4, tests=True, directory=run_directory / "raise") as session:
-        yield session
+from tests.support import malformed, malformed_races
 
 
 @hypothesis.settings(max_examples=5000)
