@@ -34,10 +34,21 @@ progress_round:
 do_run:
   begin(c, f, SYNC);
   if :: !ok -> goto release :: else fi;
+#if POLLS
+  if                                    /* poll_for_end(): for a while, which may be over at any time */
+  :: quiet[c] ->
+     if
+     :: !in_command(c) -> quiet[c] = 0; held = 1; goto ended
+     :: quiet[c] = 0
+     fi
+  :: else
+  fi;
+#endif
   if
   :: wait_until(c, ME, (!in_command(c)))
   :: cancel(c); wait_until(c, ME, (!in_command(c)))                     /* a signal */
   fi;
+ended:
   atomic {
     if
     :: !held -> set_state(c, STARTING); ok = 0; goto time_out

@@ -11,6 +11,9 @@
 
 proctype Cpu(byte c) {
   byte found;
+#ifdef QUIET_IS_READ_TOO_EARLY
+  bit silent;
+#endif
 
   if :: BOOT -> waiting[c] = 1; goto reset :: else -> goto park fi;
 reset:
@@ -81,6 +84,9 @@ end_spin:
     :: HOSTILE -> goto fault
     fi;
 finish:
+#ifdef QUIET_IS_READ_TOO_EARLY
+    silent = quiet[c];
+#endif
     atomic {
       if :: phase[c] == TAKEN -> phase[c] = DONE :: else fi;
       move(c, RUN, IDLE, SIDECAR_CPU);
@@ -90,6 +96,11 @@ finish:
       :: else -> found = 0; goto park
       fi
     };
+#ifdef QUIET_IS_READ_TOO_EARLY
+    if :: silent -> goto park :: else fi;
+#elif POLLS
+    if :: quiet[c] -> goto park :: else fi;
+#endif
 notify:                                 /* raise_attention */
     atomic { attention = 1; response = 1; if :: dead[c] -> goto halt_forever :: else -> goto park fi };
 

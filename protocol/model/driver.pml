@@ -7,6 +7,12 @@
  */
 #define ATTEMPTS 2
 
+#if POLLS
+inline unquiet(c) { quiet[c] = 0 }
+#else
+inline unquiet(c) { skip }
+#endif
+
 inline wake_up(c) { asleep[c] = 0 }
 inline set_state(c, s) { state[c] = s; wake_up(c) }
 
@@ -118,6 +124,9 @@ inline begin(c, f, new) {
 #endif
     if
     :: ok ->
+#if POLLS
+       if :: new == SYNC -> quiet[c] = 1 :: quiet[c] = 0 fi;            /* poll_us may change at any time */
+#endif
        move(c, IDLE, RUN, DRIVER);
        ok = (found == IDLE);
        if
@@ -128,8 +137,8 @@ inline begin(c, f, new) {
 #if !defined(REQUEST_OVERTAKES_THE_STORE) && !defined(REQUEST_AFTER_THE_LOCK)
           send_request(c)
 #endif
-       :: !ok && found == FAULTED
-       :: !ok && found != FAULTED -> set_state(c, LOST)
+       :: !ok && found == FAULTED -> unquiet(c)
+       :: !ok && found != FAULTED -> unquiet(c); set_state(c, LOST)
        fi;
        found = 0
     :: else

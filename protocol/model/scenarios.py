@@ -20,13 +20,14 @@ OUTSIDE = frozenset(
     for row in TRANSITIONS
     if row.party is Party.DRIVER and row.new is CpuStatus.REMOVED and row.old is not CpuStatus.FAULTED
 )
-"""Rows that no scenario makes: Linux took the CPU while no driver was loaded, tests/campaign/test_driver_attach.py."""
+"""Rows that no scenario makes: Linux took the CPU while no driver was loaded, tests/boot/test_driver_attach.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """`hostile`: faults, NMIs, commands that never end, lost STARTUPs, any number. `early`: time-outs at any time.
 
+    `polls`: a RUN may look for its end itself for a while, with `quiet` set (the driver's parameter poll_us).
     `cycles`: spin looks for ways on which steps are made for ever and no client and no conversion gets any further.
     """
 
@@ -35,6 +36,7 @@ class Scenario:
     clients: int
     hostile: bool = False
     early: bool = False
+    polls: bool = False
     boot: bool = False
     cycles: bool = False
     long: bool = False
@@ -49,12 +51,12 @@ class Scenario:
     def defines(self) -> tuple[str, ...]:
         return (
             f"-DN={self.cpus}", f"-DCLIENTS={self.clients}", f"-DHOSTILE={self.hostile:d}", f"-DEARLY={self.early:d}",
-            f"-DBOOT={self.boot:d}",
+            f"-DBOOT={self.boot:d}", f"-DPOLLS={self.polls:d}",
         )
 
 
-ONE_CPU = Scenario(name="one-cpu", cpus=1, clients=1)
-HOSTILE = Scenario(name="hostile", cpus=1, clients=1, hostile=True, early=True)
+ONE_CPU = Scenario(name="one-cpu", cpus=1, clients=1, polls=True)
+HOSTILE = Scenario(name="hostile", cpus=1, clients=1, hostile=True, early=True, polls=True)
 BOOT = Scenario(name="boot", cpus=1, clients=1, boot=True)
 HOSTILE_BOOT = Scenario(name="hostile-boot", cpus=1, clients=1, hostile=True, boot=True)
 ALWAYS_ENDS = Scenario(name="always-ends", cpus=1, clients=1, hostile=True, cycles=True, long=True)
@@ -75,6 +77,7 @@ class Defect(Enum):
     REQUEST_OVERTAKES_THE_STORE = (ONE_CPU, "no fence between RUN and the ICR write")
     REQUEST_AFTER_THE_LOCK = (ONE_CPU, "the request is sent when node->lock was let go: Linux may have the CPU by then")
     INTERRUPTS_OPEN_TOO_EARLY = (ONE_CPU, "a request between the look and HLT does not lead back to the look")
+    QUIET_IS_READ_TOO_EARLY = (ONE_CPU, "a CPU reads `quiet` before it is idle: the driver stops looking in between")
     RESTART_WITHOUT_INIT = (HOSTILE, "STARTUP alone, and RUN while the CPU's former life still goes on")
     RESTART_NEVER_GIVES_UP = (ALWAYS_ENDS, "a CPU that does not come back is sent INIT and STARTUP for ever")
     SECOND_INIT_WITHOUT_REVOKING = (BOOT, "a CPU becomes idle just before a second INIT, and arrives under its driver")

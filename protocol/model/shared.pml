@@ -23,6 +23,9 @@ byte startup[N];        /* STARTUP has arrived, for: */
 #define LINUXS 2
 bit waiting[N];         /* after INIT, before STARTUP */
 bit arrived[N];         /* `arrivals` differs from what the driver has seen */
+#if POLLS
+bit quiet[N];           /* the driver looks for the end of a RUN itself: no attention */
+#endif
 
 /* --- the command page, as far as order matters ------------------------------------------------------------------ */
 
