@@ -17,19 +17,23 @@
  *
  *   cpu_hotplug_lock   held by Linux around the callbacks in hotplug.c, for reading by attach.c;
  *                      protects which CPU takes a node's response interrupt (vector.c)
+ *   file->vp_lock, vm->lock    mutexes: virtual processors and their memory, see vp.h
  *   file->read_lock    mutex: a number that is read is told to one reader
  *   mmap_lock          held by Linux around mmap and page faults
  *   file->map_lock     mutex: a CPU's pages are inserted into user page tables, or taken out,
  *                      together with the check, or the end, of the claim
  *   node->lock         spinlock, interrupts off: state, owner and finished list of every CPU of
- *                      the node, the finished lists of its files, wanted,
- *                      returned, last_command, faults_told, beat, refusing
+ *                      the node, the finished lists of its files, wanted, returned (also written
+ *                      by who holds SYNC), last_command, faults_told, beat, refusing
  *
  * The interrupt handler (vector.c) takes node->lock alone: it exchanges needs_attention with 0,
- * marks ended ASYNC runs STOPPED, and wakes whoever waits for a CPU or reads a file.
+ * marks ended ASYNC runs STOPPED, and wakes whoever waits for a CPU or reads a file. Under
+ * node->lock and in the handler nobody sleeps; under all others one may.
  *
- * No lock is held while the driver waits for a CPU, except cpu_hotplug_lock in the callbacks of
- * Linux; a thread that holds SYNC or STARTING therefore never takes cpu_hotplug_lock.
+ * While the driver waits for a CPU it holds cpu_hotplug_lock in the callbacks of Linux and while it
+ * is loaded, file->vp_lock in VP_DESTROY, vm->lock in UNMAP and when the guest memory's file is
+ * closed, and else no lock. A thread that has made a CPU SYNC or STARTING takes none of these three
+ * before it has let go of the CPU.
  */
 #ifndef SIDECAR_H
 #define SIDECAR_H

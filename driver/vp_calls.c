@@ -10,18 +10,27 @@
 
 #include "vp.h"
 
+/* Fills in an argument, all of which begin with the number of a CPU; that CPU, or an error. */
+static struct sidecar_cpu *read_argument(const struct sidecar_file *file, unsigned long from,
+					 void *wanted, size_t size)
+{
+	struct sidecar_cpu *cpu;
+
+	if (copy_from_user(wanted, (const void __user *)from, size))
+		return ERR_PTR(-EFAULT);
+	cpu = sidecar_node_cpu(file->node, *(const u32 *)wanted);
+	return cpu ? cpu : ERR_PTR(-EINVAL);
+}
+
 static int create(struct sidecar_file *file, unsigned long argument)
 {
 	struct sidecar_vp_create wanted;
-	struct sidecar_cpu *cpu;
+	struct sidecar_cpu *cpu = read_argument(file, argument, &wanted, sizeof(wanted));
 	struct sidecar_vm *vm;
 	int err;
 
-	if (copy_from_user(&wanted, (void __user *)argument, sizeof(wanted)))
-		return -EFAULT;
-	cpu = sidecar_node_cpu(file->node, wanted.cpu);
-	if (!cpu)
-		return -EINVAL;
+	if (IS_ERR(cpu))
+		return PTR_ERR(cpu);
 	vm = sidecar_vm_get(wanted.vm_fd);
 	if (IS_ERR(vm))
 		return PTR_ERR(vm);
@@ -49,14 +58,13 @@ static int require_vp(const struct sidecar_cpu *cpu, const struct sidecar_file *
 static int ring(struct sidecar_file *file, unsigned long argument)
 {
 	struct sidecar_doorbell wanted;
-	struct sidecar_cpu *cpu;
+	struct sidecar_cpu *cpu = read_argument(file, argument, &wanted, sizeof(wanted));
 	unsigned long flags;
 	int err;
 
-	if (copy_from_user(&wanted, (void __user *)argument, sizeof(wanted)))
-		return -EFAULT;
-	cpu = sidecar_node_cpu(file->node, wanted.cpu);
-	if (!cpu || wanted.reserved_4)
+	if (IS_ERR(cpu))
+		return PTR_ERR(cpu);
+	if (wanted.reserved_4)
 		return -EINVAL;
 	spin_lock_irqsave(&cpu->node->lock, flags);
 	err = require_vp(cpu, file);
@@ -69,14 +77,13 @@ static int ring(struct sidecar_file *file, unsigned long argument)
 static int bind(struct sidecar_file *file, unsigned long argument)
 {
 	struct sidecar_doorbell_fd wanted;
-	struct sidecar_cpu *cpu;
+	struct sidecar_cpu *cpu = read_argument(file, argument, &wanted, sizeof(wanted));
 	unsigned long flags;
 	int err;
 
-	if (copy_from_user(&wanted, (void __user *)argument, sizeof(wanted)))
-		return -EFAULT;
-	cpu = sidecar_node_cpu(file->node, wanted.cpu);
-	if (!cpu || wanted.reserved_c || wanted.bit > 63)
+	if (IS_ERR(cpu))
+		return PTR_ERR(cpu);
+	if (wanted.reserved_c || wanted.bit > 63)
 		return -EINVAL;
 	spin_lock_irqsave(&cpu->node->lock, flags);
 	err = require_vp(cpu, file);
