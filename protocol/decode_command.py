@@ -9,6 +9,7 @@ Ref: Hyper-V TLFS, "Virtual Processor Registers" for the register names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sidecar.layout import (
     MAX_REGISTERS,
@@ -21,6 +22,9 @@ from sidecar.layout import (
     SidecarCommand,
 )
 from sidecar.layout.register_table import REGISTERS
+from sidecar.layout.run import RunEnd, VpRun
+from sidecar.layout.svm import SvmExit
+from sidecar.layout.x86 import EXCEPTION_VECTORS
 from sidecar.protocol.decode import Decoded, name_of
 from sidecar.protocol.fault import REGISTER_NAMES
 
@@ -44,6 +48,7 @@ def command_page(page: bytes, command: int | None = None) -> Decoded:
             name: int(value)
             for name, value in zip(_CONTEXT_REGISTERS, parsed.cpu_context.gps, strict=True) if value
         },
+        "run": _run(parsed.run),
         "intercept": _message(parsed.intercept_message) if parsed.intercept_message.message_type else None,
     }
 
@@ -74,6 +79,23 @@ def _hex(data: bytes) -> Decoded:
 
 def _run_vp(data: bytes) -> Decoded:
     return {"intercept": data[0]}
+
+
+def _run(run: Any) -> Decoded | None:
+    """Inputs and outcome of the last RUN_VP; None if there is nothing."""
+    values = {field.name: int(run[field.name]) for field in VpRun.fields if not field.name.startswith("reserved")}
+    if not any(values.values()):
+        return None
+    last = _exit(values["exit_code"]) if values["guest_entries"] or values["exit_code"] else "none"
+    return values | {"end": name_of(RunEnd, values["end"]), "exit_code": last}
+
+
+def _exit(code: int) -> str:
+    """As in SvmExit, exceptions by their vector."""
+    vector = code - SvmExit.EXCEPTION_0
+    if 0 <= vector < EXCEPTION_VECTORS:
+        return f"exception {vector}"
+    return name_of(SvmExit, SvmExit.INVALID if code == (1 << 64) - 1 else code)
 
 
 def _registers(data: bytes) -> Decoded:

@@ -99,6 +99,7 @@ def command(entry: Decoded) -> str:
         *((f"{entry['request_of']}: {name}", _hex(value)) for name, value in request.items()),
         *((one["name"], hex(one["value"])) for one in entry["request"].get("registers", ())),
         *((f"cpu_context {name}", hex(value)) for name, value in entry["cpu_context"].items()),
+        *((f"run {name}", _hex(value)) for name, value in (entry["run"] or {}).items()),
         *((f"intercept {name}", _hex(value)) for name, value in (entry["intercept"] or {}).items()),
     ]
     return _title(entry) + lines(pairs)

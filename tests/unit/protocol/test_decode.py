@@ -22,7 +22,9 @@ from sidecar.layout import (
     SidecarCommand,
 )
 from sidecar.layout.diagnostics import LOG_TEXT_BYTES
-from sidecar.protocol import decode, decode_command
+from sidecar.layout.run import RunEnd
+from sidecar.layout.svm import SvmExit
+from sidecar.protocol import decode, decode_command, render
 from tests.support.synthetic import array, page
 
 
@@ -168,6 +170,40 @@ def test_command_page_with_an_error_and_an_intercept() -> None:
     assert decoded["error"] == "no \\xff!"
     assert decoded["cpu_context"] == {"rax": 1, "cr2": 2}
     assert decoded["intercept"] == {"message_type": 0x80010000, "payload_size": 2, "payload": "0102"}
+
+
+def test_what_a_run_was_given_and_how_it_ended() -> None:
+    data = page(CommandPage, run__time_limit=0x1000, run__advance_rip=2, run__end=RunEnd.INTERCEPT, run__local_exits=3,
+                run__exit_code=SvmExit.CPUID, run__rip=0xFFF0, run__efer=0xD00, run__cpl=3)
+    run = decode_command.command_page(data)["run"]
+    assert {name: value for name, value in run.items() if value != 0} == {
+        "time_limit": 0x1000, "advance_rip": 2, "end": "intercept", "local_exits": 3, "exit_code": "cpuid",
+        "rip": 0xFFF0, "efer": 0xD00, "cpl": 3,
+    }  # fmt: skip
+    assert not [name for name in run if name.startswith("reserved")]
+    assert decode_command.command_page(page(CommandPage))["run"] is None
+
+
+@pytest.mark.parametrize(("code", "entries", "name"), [
+    ((1 << 64) - 1, 1, "invalid"), (0x4D, 1, "exception 13"), (0x5F, 1, "exception 31"), (0, 1, "cr0_read"),
+    (0, 0, "none"), (0x12345, 0, "unknown 0x12345"),
+])  # fmt: skip
+def test_the_last_exit_of_a_run(code: int, entries: int, name: str) -> None:
+    data = page(CommandPage, run__end=77, run__exit_code=code, run__guest_entries=entries)
+    run = decode_command.command_page(data)["run"]
+    assert (run["end"], run["exit_code"]) == ("unknown 0x4d", name)
+
+
+def test_a_run_is_rendered() -> None:
+    entry = {"linux_number": 1, "apic_id": 1, "node": 0, "index": 1}
+    data = page(CommandPage, run__end=RunEnd.NOTIFIED, run__notifications=0x80, run__exit_code=SvmExit.INTR)
+    text = render.command(entry | decode_command.command_page(data))
+    found = dict(line.rsplit(maxsplit=1) for line in text.splitlines() if line.startswith("run "))
+    assert {name.strip(): value for name, value in found.items() if value != "0x0"} == {
+        "run end": "notified", "run notifications": "0x80", "run exit_code": "intr",
+    }  # fmt: skip
+    nothing = render.command(entry | decode_command.command_page(page(CommandPage)))
+    assert "run end" not in nothing
 
 
 def test_other_commands() -> None:
