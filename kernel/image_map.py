@@ -9,6 +9,7 @@ Ref: SDM vol. 3A, 4.5 (4-level paging).
 
 from collections.abc import Mapping
 
+from sidecar.layout.msr_map import cleared_bits
 from sidecar.layout.schema import PAGE_SIZE
 from sidecar.layout.svm import IOPM_PAGES, MSRPM_PAGES
 
@@ -136,6 +137,11 @@ def map_transition() -> str:
             or      rax, Pte.PRESENT | Pte.WRITE
             mov     qword ptr [rip + {table} + 8 * ({slot})], rax"""
 
+    passed = "".join(
+        f"""
+            and     byte ptr [rip + permission_maps + {IOPM_PAGES} * PAGE_SIZE + {byte:#x}], {~bits & 0xFF:#x}"""
+        for byte, bits in cleared_bits().items()
+    )
     tables = "".join(
         f"""
     {table}:
@@ -162,7 +168,7 @@ def map_transition() -> str:
             lea     rdi, [rip + permission_maps]
             mov     ecx, {PERMISSION_PAGES} * PAGE_SIZE // 8
             or      rax, -1
-            rep stosq
+            rep stosq{passed}
             lea     rax, [rip + image_table]
             mov     esi, {len(TABLES) + PERMISSION_PAGES}
             lea     rcx, [rip + {TABLES[0]}]
@@ -177,7 +183,7 @@ def map_transition() -> str:
             ret
             .section .bss
             .align  PAGE_SIZE{tables}
-    permission_maps:                                # I/O, three pages, and MSRs, two: every bit set, one for all CPUs
+    permission_maps:                                # I/O, three pages, and MSRs, two: one for all CPUs
             .zero   {PERMISSION_PAGES} * PAGE_SIZE
     transition_cr3:                                 # physical addresses, for CPUs that run at IMAGE_VA
             .zero   8

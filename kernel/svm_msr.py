@@ -1,7 +1,8 @@
 """RDMSR and WRMSR of the guest: what the sidecar knows, it finishes; the rest is the VMM's.
 
 All MSRs are state of the virtual processor: nothing here touches the physical CPU's, but for TSC_AUX, which is the
-guest's while a run lasts. A value that a processor would refuse raises #GP in the guest.
+guest's while a run lasts. A value that a processor would refuse raises #GP in the guest. Those that VMLOAD and VMSAVE
+exchange do not come here: `layout/msr_map.py` lets the guest use them.
 
 Ref: SDM vol. 4; AMD64 APM vol. 2, 3.1.7 (EFER), 7.8.2 (PAT), 7.7 (MTRRs).
 """
@@ -19,18 +20,13 @@ from sidecar.layout.x86 import Msr
 class Kind(IntEnum):
     """How an MSR is kept; the table's `where` is an offset."""
 
-    VMCB = 0
-    """64 bits in the VMCB."""
-    VMCB_ADDRESS = 1
-    """A canonical address in the VMCB."""
-    VMCB_LOW = 2
-    """32 bits in the VMCB; the upper ones are ignored."""
-    REGISTER = 3
+    REGISTER = 0
     """One of VP_REGISTERS, with the bits that may be set; `where` is its index."""
-    EFER = 4
-    PAT = 5
-    TSC = 6
-    TSC_AUX = 7
+    EFER = 1
+    """`where` is its offset in the VMCB, as PAT's."""
+    PAT = 2
+    TSC = 3
+    TSC_AUX = 4
 
 
 _INDEX = {register.name.removeprefix("HvX64RegisterMsrMtrr"): n for n, register in enumerate(VP_REGISTERS)}
@@ -43,18 +39,8 @@ _FIXED_RANGES = {
 
 MSRS: dict[int, tuple[Kind, int]] = {
     Msr.TSC: (Kind.TSC, 0),
-    Msr.SYSENTER_CS: (Kind.VMCB_LOW, Vmcb.sysenter_cs),
-    Msr.SYSENTER_ESP: (Kind.VMCB_ADDRESS, Vmcb.sysenter_esp),
-    Msr.SYSENTER_EIP: (Kind.VMCB_ADDRESS, Vmcb.sysenter_eip),
     Msr.PAT: (Kind.PAT, Vmcb.g_pat),
     Msr.EFER: (Kind.EFER, Vmcb.efer),
-    Msr.STAR: (Kind.VMCB, Vmcb.star),
-    Msr.LSTAR: (Kind.VMCB_ADDRESS, Vmcb.lstar),
-    Msr.CSTAR: (Kind.VMCB_ADDRESS, Vmcb.cstar),
-    Msr.SFMASK: (Kind.VMCB_LOW, Vmcb.sfmask),
-    Msr.FS_BASE: (Kind.VMCB_ADDRESS, Vmcb.fs.base),
-    Msr.GS_BASE: (Kind.VMCB_ADDRESS, Vmcb.gs.base),
-    Msr.KERNEL_GS_BASE: (Kind.VMCB_ADDRESS, Vmcb.kernel_gs_base),
     Msr.TSC_AUX: (Kind.TSC_AUX, 0),
     Msr.MTRR_CAP: (Kind.REGISTER, _INDEX["Cap"]),
     Msr.MTRR_DEF_TYPE: (Kind.REGISTER, _INDEX["DefType"]),
@@ -191,21 +177,9 @@ def write_msr() -> str:
             movsxd  rax, dword ptr [rcx + r9*4]
             add     rax, rcx
             jmp     rax
-    .address:
-            mov     ecx, 47                         # canonical: this bit and those above are equal
-            test    dword ptr [rip + vp_vmcb + Vmcb.cr4], Cr4.LA57
-            je      .shift
-            mov     ecx, 56
-    .shift: mov     rax, rdx
-            sar     rax, cl
-            inc     rax
-            cmp     rax, 1
-            ja      .refuse
     .vmcb:  mov     qword ptr [rsi], rdx
             xor     eax, eax
             ret
-    .low:   mov     edx, edx
-            jmp     .vmcb
     .register:
             lea     rcx, [rip + vp_register_writable]
             mov     rax, qword ptr [rcx + r8*8]
@@ -278,8 +252,8 @@ def write_msr() -> str:
             .section .rodata
             .align  4
     write_kinds:                                    # by Kind
-            .long   .vmcb - write_kinds, .address - write_kinds, .low - write_kinds, .register - write_kinds
-            .long   .efer - write_kinds, .pat - write_kinds, .tsc - write_kinds, .aux - write_kinds
+            .long   .register - write_kinds, .efer - write_kinds, .pat - write_kinds, .tsc - write_kinds
+            .long   .aux - write_kinds
     """
 
 

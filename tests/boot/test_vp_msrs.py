@@ -5,6 +5,9 @@ import re
 import pytest
 
 from sidecar.layout.hv_messages import HvInterceptAccess, HvMessageType
+from sidecar.layout.msr_map import PASSED_MSRS
+from sidecar.layout.schema import PAGE_SIZE
+from sidecar.layout.svm import Vmcb, VpPage
 from sidecar.layout.x86 import Msr, Vector
 from sidecar.qemu.hosted_vp import HostedVp
 from sidecar.qemu.session import Session
@@ -14,17 +17,26 @@ READ, WRITE = HvInterceptAccess.READ, HvInterceptAccess.WRITE
 
 
 CANONICAL = 0xFFFF800012345678
+PASSED_VALUES = {
+    Msr.STAR: 0x0123456789ABCDEF,
+    Msr.LSTAR: CANONICAL,
+    Msr.CSTAR: CANONICAL,
+    Msr.FS_BASE: CANONICAL,
+    Msr.GS_BASE: 0x7FFFFFFFFFFF,
+    Msr.KERNEL_GS_BASE: CANONICAL,
+    Msr.SYSENTER_ESP: CANONICAL,
+    Msr.SYSENTER_EIP: CANONICAL,
+    Msr.SYSENTER_CS: 0x10,
+    Msr.SFMASK: 0x47700,
+}
+NAMES = {
+    Msr.STAR: "Star", Msr.LSTAR: "Lstar", Msr.CSTAR: "Cstar", Msr.KERNEL_GS_BASE: "KernelGsBase",
+    Msr.SYSENTER_ESP: "SysenterEsp", Msr.SYSENTER_EIP: "SysenterEip", Msr.SYSENTER_CS: "SysenterCs",
+    Msr.SFMASK: "Sfmask", Msr.FS_BASE: "Fs", Msr.GS_BASE: "Gs",
+}  # fmt: skip
+"""HvX64Register...; of a segment the lower half is the base."""
+
 MSR_VALUES = [
-    (Msr.STAR, 0x0123456789ABCDEF),
-    (Msr.LSTAR, CANONICAL),
-    (Msr.CSTAR, CANONICAL),
-    (Msr.FS_BASE, CANONICAL),
-    (Msr.GS_BASE, 0x7FFFFFFFFFFF),
-    (Msr.KERNEL_GS_BASE, CANONICAL),
-    (Msr.SYSENTER_ESP, CANONICAL),
-    (Msr.SYSENTER_EIP, CANONICAL),
-    (Msr.SYSENTER_CS, 0x10),
-    (Msr.SFMASK, 0x47700),
     (Msr.PAT, 0x0007010600070106),
     (Msr.TSC_AUX, 0x1234),
     (Msr.MTRR_DEF_TYPE, 0xC06),
@@ -34,8 +46,6 @@ MSR_VALUES = [
     (0x26F, 0x0505050505050505),
 ]
 REFUSED = [
-    (Msr.LSTAR, 0x0000800000000000),
-    (Msr.FS_BASE, 1 << 63),
     (Msr.PAT, 2),
     (Msr.PAT, 8 << 56),
     (Msr.EFER, 1 << 1),
@@ -60,6 +70,49 @@ def test_an_msr_of_the_guest(vp: HostedVp, msr: int, value: int) -> None:
     outcome = guests.halted(vp.run(rcx=msr | 0xABC << 32, rax=value & 0xFFFFFFFF | 1 << 40, rdx=value >> 32))
     assert (outcome.gps["rax"], outcome.gps["rdx"]) == (value & 0xFFFFFFFF, value >> 32)
     assert (outcome.local_exits, outcome.guest_entries) == (2, 3)
+
+
+@pytest.mark.parametrize("msr", PASSED_MSRS, ids=lambda msr: msr.name)
+def test_an_msr_that_the_guest_uses_itself(vp: HostedVp, msr: Msr) -> None:
+    """Without an exit, in long mode: the guest is entered once. It keeps the value from one run to the next."""
+    value, name = PASSED_VALUES[msr], f"HvX64Register{NAMES[msr]}"
+    guests.start_long(vp, f"{SET_AND_GET}\n rdmsr\n hlt")
+    outcome = guests.halted(vp.run(rcx=msr | 0xABC << 32, rax=value & 0xFFFFFFFF | 1 << 40, rdx=value >> 32))
+    assert (outcome.gps["rax"], outcome.gps["rdx"]) == (value & 0xFFFFFFFF, value >> 32)
+    assert (outcome.local_exits, outcome.guest_entries) == (0, 1)
+    assert vp.cpu.get_registers([name])[name] % (1 << 64) == value
+    again = guests.halted(vp.run(advance_rip=1, rax=0, rdx=0))
+    assert (again.gps["rax"], again.gps["rdx"], again.local_exits) == (value & 0xFFFFFFFF, value >> 32, 0)
+    changed = value ^ 0x20
+    (segment,) = vp.cpu.get_registers([name]).values()
+    vp.cpu.set_registers({name: segment ^ 0x20})
+    vp.vmcb.rip = guests.CODE + 6
+    assert guests.halted(vp.run(rax=0, rdx=0)).gps["rax"] == changed & 0xFFFFFFFF
+
+
+def test_what_the_guest_has_set_is_not_the_sidecars(hosted: Session, vp: HostedVp) -> None:
+    """The physical MSRs, as QEMU shows them and as a command reads them afterwards."""
+    text = "".join(f"\n mov ecx, {msr:#x}\n mov eax, 0x40600\n xor edx, edx\n wrmsr" for msr in PASSED_MSRS)
+    guests.start_long(vp, f"{text}\n hlt")
+    assert guests.halted(vp.run()).guest_entries == 1
+    shown = hosted.machine.hmp("info registers", cpu=1)
+    assert re.search(r"^FS =0000 0000000000000000 ", shown, re.MULTILINE), shown
+    assert re.search(r"^GS =0000 0000000000000000 ", shown, re.MULTILINE), shown
+    host = Vmcb.parse(hosted.machine.ram.read(vp.pages_pa + VpPage.HOST_VMCB * PAGE_SIZE, PAGE_SIZE))
+    kept = (host.star, host.lstar, host.cstar, host.sfmask, host.kernel_gs_base, host.fs.base, host.gs.base)
+    assert kept == (0,) * 7
+    assert (host.sysenter_cs, host.sysenter_esp, host.sysenter_eip) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("msr", [Msr.LSTAR, Msr.FS_BASE, Msr.KERNEL_GS_BASE, Msr.SYSENTER_EIP])
+def test_an_address_that_is_not_canonical(vp: HostedVp, msr: Msr) -> None:
+    """The processor refuses it with #GP; TCG takes it. Either way the guest goes on."""
+    guests.start_long(vp, "wrmsr\n hlt")
+    outcome = guests.halted(vp.run(rcx=msr, rax=0, rdx=0x8000))
+    ends = {"#GP": guests.trap(Vector.GENERAL_PROTECTION), "TCG": guests.CODE + 2}
+    assert outcome.rip in ends.values()
+    vp.vmcb.rip = guests.CODE + 2
+    assert guests.halted(vp.run()).rip == ends["TCG"]
 
 
 @pytest.mark.parametrize(("msr", "value"), REFUSED, ids=lambda value: f"{value:#x}")

@@ -14,6 +14,8 @@ from sidecar.builder import image
 from sidecar.kernel.image_map import PERMISSION_PAGES, TABLES, read_only_pages
 from sidecar.layout import IMAGE_VA, PAGE_SIZE
 from sidecar.layout.address_map import CPU_MAP_SLOT, IMAGE_MAX_BYTES, TABLE_ENTRIES
+from sidecar.layout.msr_map import msr_map
+from sidecar.layout.svm import IOPM_PAGES
 from sidecar.layout.x86 import PTE_ADDRESS_MASK, Pte
 from sidecar.protocol.page_tables import MappedRange, walk
 from tests.support.elf_fields import EHDR_BYTES, PHDR, PHDR_BYTES
@@ -100,11 +102,11 @@ def entries(kernel: Emulator, table: str) -> dict[int, int]:
     return {slot: value for slot, value in enumerate(values) if value}
 
 
-def test_every_bit_of_the_permission_maps_is_set() -> None:
+def test_the_permission_maps_have_all_ports_and_all_msrs_but_those_that_are_passed() -> None:
     kernel = entered()
     maps = kernel.number("permission_maps_pa")
     assert maps % PAGE_SIZE == 0
-    assert kernel.read(maps, PERMISSION_PAGES * PAGE_SIZE) == b"\xff" * (PERMISSION_PAGES * PAGE_SIZE)
+    assert kernel.read(maps, PERMISSION_PAGES * PAGE_SIZE) == b"\xff" * (IOPM_PAGES * PAGE_SIZE) + msr_map()
 
 
 def test_the_image_is_mapped_with_the_rights_of_its_segments() -> None:
