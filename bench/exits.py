@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sidecar.bench import exit_guest, programs
 from sidecar.bench.context import Context, Tell
-from sidecar.bench.dispatch import Taken, parse, usual
+from sidecar.bench.dispatch import Taken, parse
 from sidecar.bench.exit_guest import Round
 from sidecar.bench.figures import Figure, Group, Table, measured
 from sidecar.bench.plot import BLUE, ORANGE, Bar, draw_bars
@@ -44,14 +44,15 @@ KIB = 1024
 TEXT = f"""A guest in 64-bit mode, without Linux: on a CPU of the sidecar, asked by Linux on CPU {HERE} of {SMP}, and by
 KVM (`kvm-amd` of the same Linux) on that CPU {HERE}, by turns. "To the VMM" is an OUT to a port of nobody's, from one
 call of the VMM to the next. The others are finished below it: rounds of {LOOPS} CPUID (leaf 1) or RDMSR (EFER) and that
-OUT, whose time alone is taken off. Medians of {ROUNDS} times {COUNT} and {LOOPED} rounds, with the quartiles; a
-ratio has the range of the {ROUNDS} times. Guest instructions are the lower quartile of {COUNTED - 1}, counted as for
-commands, of all CPUs and the guest. TCG tells no next RIP: KVM decodes each CPUID and RDMSR for it, which it does
-not do on hardware that tells.
+OUT, whose time alone is taken off. Medians of {ROUNDS} times {COUNT} exits and {LOOPED} rounds, with the quartiles; a
+ratio has the range of the {ROUNDS} times. Guest instructions are counted as those of commands are, of all CPUs and the
+guest: the fewest of {COUNTED - 1}, which no timer interrupt is in. TCG does not tell the next RIP, so KVM decodes each
+CPUID and RDMSR, and the sidecar looks at it; on hardware that tells, neither does.
 
 Memory: what Linux has less of (free pages, and those that CPUs keep) with {GUESTS} guests of one virtual processor, by
 guest, without the guest's own memory: {PAGES * PAGE_SIZE >> 20} MiB in small pages, all of them touched by the guest.
-The sidecar's nested tables are made at once for all, KVM's when a page is touched."""
+The sidecar's nested tables are made at once for all, KVM's when a page is touched. What a sidecar CPU has without a
+virtual processor is among "Memory per CPU"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +179,18 @@ def one_of(rounds: Taken, alone: Taken, loops: int) -> Taken:
 
 
 def instructions_of(counted: dict[Tried, list[Counted]]) -> dict[Tried, int]:
-    """Of one exit each: to the VMM and back all of it, of the others what the CPU with the guest does more."""
+    """The fewest of one exit each: to the VMM and back all of it, of the others what the CPU with the guest does more.
+
+    An interrupt adds to the others: on a busy host, to most of them.
+    """
     found = {}
     for (exit, way), each in counted.items():
         if not exit.loops:
-            found[exit, way] = usual([one.both for one in each])
+            found[exit, way] = min(one.both for one in each)
             continue
-        rounds, alone = ([one.there if way.sidecars else one.here for one in some]
-                         for some in (each, counted[TO_VMM, way]))
-        found[exit, way] = usual(rounds) - usual(alone)
+        side = "there" if way.sidecars else "here"
+        rounds, alone = (min(getattr(one, side) for one in some) for some in (each, counted[TO_VMM, way]))
+        found[exit, way] = rounds - alone
     return found
 
 

@@ -21,10 +21,10 @@ def test_one_exit_of_many() -> None:
 
 def test_instructions_of_what_the_vmm_does_not_see_are_those_of_the_cpu_with_the_guest() -> None:
     counted: dict[Tried, list[Counted]] = {
-        (TO_VMM, SLEEPING): [Counted(1700, 600)] * 8,
-        (CPUID, SLEEPING): [Counted(9000, 915)] * 8,
-        (TO_VMM, KVM): [Counted(3400, 0)] * 8,
-        (CPUID, KVM): [Counted(6000, 77)] * 8,
+        (TO_VMM, SLEEPING): [Counted(4500, 600), Counted(1700, 600)],
+        (CPUID, SLEEPING): [Counted(9000, 915), Counted(100, 930)],
+        (TO_VMM, KVM): [Counted(3400, 0), Counted(6300, 0)],
+        (CPUID, KVM): [Counted(9000, 0), Counted(6000, 77)],
     }
     assert instructions_of(counted) == {
         (TO_VMM, SLEEPING): 2300, (CPUID, SLEEPING): 315, (TO_VMM, KVM): 3400, (CPUID, KVM): 2600,
