@@ -23,6 +23,7 @@ from tests.support.linux_vmm import SECONDS, Vmm, pins
 from tests.support.shared_linux import SharedLinux
 from tests.support.shared_session import SharedSession
 from tests.support.stock_linux import StockLinux
+from tests.support.vmm_machine import MIB, GuestMachine
 
 SHARED = pytest.StashKey[SharedLinux]()
 
@@ -108,3 +109,10 @@ def vp(hosted: Session) -> Iterator[HostedVp]:
     """A new virtual processor on CPU 1, in its reset state."""
     with guests.virtual_processor(hosted) as vp:
         yield vp
+
+
+@pytest.fixture
+def guest(plain: Session) -> Iterator[GuestMachine]:
+    """A guest of the VMM library, of 2 MiB, with one virtual processor on CPU 1 of a machine without Linux."""
+    with GuestMachine(plain, memory=2 * MIB) as guest:
+        yield guest

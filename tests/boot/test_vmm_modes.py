@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from sidecar.client.vmm.answers import Stop
 from sidecar.client.vmm.loaders.modes import CODE_32, CODE_64, DATA, GDT, Mode
 from sidecar.client.vmm.loaders.multiboot import BOOT_MAGIC, Module, MultibootInfo, load_multiboot
 from sidecar.client.vmm.loop import How
 from sidecar.layout.x86 import Cr0, Cr4, Efer, Msr, Pte
 from sidecar.qemu.session import Session
-from tests.support import cpus
 from tests.support.multiboot_kernel import kernel
 from tests.support.vmm_machine import GuestMachine, assembled
 
 NAMES = {"CODE_32": CODE_32, "CODE_64": CODE_64, "DATA": DATA, "GDT": GDT, "PE": int(Cr0.PE), "PG": int(Cr0.PG),
          "PAE": int(Cr4.PAE), "LME": int(Efer.LME), "EFER": int(Msr.EFER), "TABLE": int(Pte.PRESENT | Pte.WRITE),
          "LARGE": int(Pte.PRESENT | Pte.WRITE | Pte.LARGE)}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    with Session(smp=4, directory=cpus.module_directory(request)) as session:
-        yield session
 
 
 def end(guest: GuestMachine) -> int:
@@ -54,8 +43,8 @@ HELLO = """
 """
 
 
-def test_hello_in_real_mode(session: Session) -> None:
-    with GuestMachine(session) as guest:
+def test_hello_in_real_mode(plain: Session) -> None:
+    with GuestMachine(plain) as guest:
         guest.load(assembled(HELLO, 0x7C00), Mode.REAL)
         assert end(guest) == 43
         assert guest.console == b"hello from real mode"
@@ -125,8 +114,8 @@ TO_LONG = """
 """
 
 
-def test_from_real_to_protected_to_long_mode(session: Session) -> None:
-    with GuestMachine(session) as guest:
+def test_from_real_to_protected_to_long_mode(plain: Session) -> None:
+    with GuestMachine(plain) as guest:
         guest.load(assembled(TO_LONG, 0x7C00, NAMES), Mode.REAL)
         assert end(guest) == 11
         assert guest.console == b"RPL"
@@ -154,9 +143,9 @@ PROTECTED = """
 """
 
 
-def test_a_raw_image_in_protected_mode(session: Session) -> None:
+def test_a_raw_image_in_protected_mode(plain: Session) -> None:
     """Its stack works, and so do the descriptors in memory."""
-    with GuestMachine(session, memory=2 << 20) as guest:
+    with GuestMachine(plain, memory=2 << 20) as guest:
         guest.load(assembled(PROTECTED, 1 << 20), Mode.PROTECTED)
         assert end(guest) == DATA << 1 | 1
         assert guest.console == b"3"
@@ -173,16 +162,16 @@ LONG = """
 """
 
 
-def test_a_raw_image_in_long_mode(session: Session) -> None:
-    with GuestMachine(session, memory=2 << 20) as guest:
+def test_a_raw_image_in_long_mode(plain: Session) -> None:
+    with GuestMachine(plain, memory=2 << 20) as guest:
         guest.load(assembled(LONG, 1 << 20), Mode.LONG)
         guest.vp.set(rdi=0x33)
         assert end(guest) == 0x67
 
 
-def test_a_multiboot_kernel(session: Session) -> None:
+def test_a_multiboot_kernel(plain: Session) -> None:
     """It sends its command line and its module to the UART."""
-    with GuestMachine(session, memory=4 << 20) as guest:
+    with GuestMachine(plain, memory=4 << 20) as guest:
         module = Module("a module", b"from the module\n")
         load_multiboot(guest.machine.memory, guest.vp, kernel(), command_line="kernel says hello\n", modules=[module])
         assert guest.vp.get("rax") == (BOOT_MAGIC,)

@@ -2,7 +2,7 @@
 
     with GuestMachine(session, memory=1 << 20) as guest:
         guest.load(assembled(CODE, 0x7C00), Mode.REAL)
-        guest.machine.run(seconds=60)
+        run_to_halt(guest)
         guest.console
 """
 
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
-from weakref import WeakKeyDictionary
 
 from sidecar.builder.asm import assemble
 from sidecar.client.vmm.devices import debug_exit, uart
 from sidecar.client.vmm.loaders.modes import Mode
 from sidecar.client.vmm.loaders.raw import load_raw
+from sidecar.client.vmm.loop import Ended, How
 from sidecar.client.vmm.machine import Machine
 from sidecar.client.vmm.pages_backing import PagesVm
 from sidecar.client.vmm.vp import Vp
@@ -25,7 +25,8 @@ from sidecar.qemu.session import Session
 
 LABEL = "AT_"
 PLACEHOLDER = 0x7000
-_FREE: WeakKeyDictionary[Session, FreeRam] = WeakKeyDictionary()
+MIB = 1 << 20
+SPIN = "again: inc rbx\n jmp again"
 
 
 def assembled(text: str, address: int, names: Mapping[str, object] | None = None) -> bytes:
@@ -53,7 +54,7 @@ class GuestMachine:
     """A machine with a UART, the debug-exit port, and one virtual processor on the session's CPU `cpu`."""
 
     def __init__(self, session: Session, *, memory: int = 1 << 20, cpus: tuple[int, ...] = (1,)) -> None:
-        free = _FREE.get(session) or _FREE.setdefault(session, FreeRam(session))
+        free = FreeRam.of(session)
         backing = PagesVm(session.driver, session.machine.ram, free.take, tsc_khz=session.found.tsc_khz)
         self.machine = Machine(backing, memory=memory)
         self.console = b""
@@ -79,3 +80,12 @@ class GuestMachine:
 
     def _send(self, data: bytes) -> None:
         self.console += data
+
+
+def load(guest: GuestMachine, text: str) -> None:
+    """64-bit code at 1 MiB."""
+    guest.load(assembled(f"start:\n{text}\n hlt\n", MIB), Mode.LONG)
+
+
+def run_to_halt(guest: GuestMachine) -> None:
+    assert guest.machine.run(seconds=60) == Ended(How.HALTED)
