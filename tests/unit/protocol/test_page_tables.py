@@ -63,7 +63,7 @@ def test_walk_of_large_pages_and_the_lower_half() -> None:
 
 def test_walk_of_tables_that_refer_to_each_other_ends() -> None:
     memory = Synthetic()
-    for slot in range(512):
+    for slot in range(0, 512, 64):
         memory.write_u64(0x1000 + 8 * slot, 0x1000 | Pte.PRESENT)
     with pytest.raises(PageTableError, match=r"^the page tables have more than 512 tables"):
         list(walk(memory, 0x1000))
