@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from sidecar.layout import CpuStatus
+from sidecar.layout import PAGE_SIZE, CpuStatus, DiagnosticPage, PrivatePage
 from sidecar.layout.x86 import Efer
+from sidecar.protocol.recorder import Event, events
 from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux.initramfs import initramfs
 from sidecar.qemu.linux.kernels import Which
@@ -11,7 +12,7 @@ from sidecar.qemu.linux.userland import guest_root
 from sidecar.qemu.linux_session import LinuxSession
 from sidecar.qemu.waiting import WaitedInVain, wait_until
 from tests.support.linux_client import complaints, ctl
-from tests.support.linux_driver import PATIENT, response, states, status, switch, wait_settled
+from tests.support.linux_driver import PATIENT, found, response, states, status, switch, wait_settled
 from tests.support.linux_vmm import Counter, Vmm
 from tests.support.program_server import PROGRAMS
 from tests.support.stock_linux import StockLinux
@@ -22,7 +23,10 @@ AGENT_SECONDS = 60
 
 
 def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which) -> None:
-    """Before: one CPU is Linux's, one has been, one runs a command, one a guest. Afterwards all are the sidecar's."""
+    """Before: one CPU is Linux's, one has been, one runs a command, one a guest. Afterwards all are the sidecar's.
+
+    Those that were idle in the end go on as they were, without a new arrival.
+    """
     kernel, driver = stock_linux.kernels[which], stock_linux.drivers[which]
     files = {"kernel": kernel.image.read_bytes(), "initramfs": initramfs(kernel, guest=guest_root(), driver=driver)}
     for name, data in files.items():
@@ -42,6 +46,7 @@ def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which
         vmm.claim(4)
         vmm.start_counter(4)
         counter = Counter(session, 4)
+        before = {cpu: diagnostic(session, cpu) for cpu in range(1, SMP)}
         session.guest.start(["python3", "/root/kexec.py"])
         last = counter.wait_forgotten()
         assert status(session, 4) == CpuStatus.IDLE
@@ -55,6 +60,9 @@ def kexec_finds_every_cpu(stock_linux: StockLinux, directory: Path, which: Which
         session.load_driver(PATIENT)
         wait_settled(session)
         assert states(session) == {0: "removed"} | dict.fromkeys(range(1, SMP), "available")
+        after = {cpu: diagnostic(session, cpu) for cpu in range(1, SMP)}
+        assert [arrivals(after[cpu]) - arrivals(before[cpu]) for cpu in range(1, SMP)] == [1, 0, 1, 0]
+        assert all(goes_on(before[cpu], after[cpu]) for cpu in range(1, SMP))
         assert ctl(session, "ping").status == 0
         with Vmm(session) as vmm:
             vmm.claim(4)
@@ -75,3 +83,19 @@ def answers(session: LinuxSession) -> bool:
         return session.guest.run("test $(cut -d. -f1 /proc/uptime) -lt 1000", 5).status == 0
     except (WaitedInVain, GuestError):  # sent to the first agent
         return False
+
+
+def diagnostic(session: LinuxSession, cpu: int) -> bytes:
+    where = found(session)
+    return session.machine.ram.read(where.private_page_pa(where.cpu(cpu), PrivatePage.DIAGNOSTIC), PAGE_SIZE)
+
+
+def arrivals(page: bytes) -> int:
+    return int(DiagnosticPage.parse(page).boot.arrivals)
+
+
+def goes_on(before: bytes, after: bytes) -> bool:
+    """The later recorder has what the earlier one had last, and more."""
+    earlier, later = events(before), {one.number: one for one in events(after)}
+    kept: list[Event] = [one for one in earlier if one.number in later]
+    return bool(kept) and all(later[one.number] == one for one in kept) and max(later) > earlier[-1].number

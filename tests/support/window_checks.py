@@ -1,17 +1,22 @@
 """What must come of an NMI in each part of a CPU's life; see `windows`. `every` takes each n-th instruction only."""
 
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from sidecar.layout import CpuStatus, RaiseKind
 from sidecar.layout.x86 import Vector
-from sidecar.protocol.errors import CpuFaulted
+from sidecar.protocol.commands import Cpu
+from sidecar.protocol.errors import CommandTimeout, CpuFaulted, CpuLost, SidecarCommandError
 from sidecar.protocol.slot import DriverState
 from tests.support import cpus, malformed
 from tests.support.windows import Windows, instructions, windows
 
 Check: TypeAlias = Callable[[Path, int], None]
+HELD_SECONDS = 1.0
+REGISTER_INSTRUCTIONS = 60
 
 
 def while_a_fault_is_reported(directory: Path, every: int) -> None:
@@ -38,19 +43,31 @@ def during_a_command(directory: Path, every: int) -> None:
     """The CPU faults there and then; the driver is told once for this, and once for the command if that had ended."""
     routines = ("park", "request", "execute", "finish", "raise_attention")
     with windows(directory) as machine:
-        reached = 0
-        for address in instructions(*routines)[::every]:
-            count, before = cpus.faults(machine.cpu), responses(machine)
-            if machine.stop_at(address, command(machine)):
-                ended = machine.cpu.status == CpuStatus.IDLE
-                machine.send_nmi()
-                machine.let_go()
-                reached += 1
-                record = cpus.wait_faulted(machine.cpu)
-                assert (record.vector, record.rip, record.count) == (Vector.NMI, address, count + 1)
-                assert before + 1 <= responses(machine) <= before + 1 + ended, hex(address)
-            back(machine)
-        assert reached > 50 // every
+        assert nmis(machine, instructions(*routines)[::every], command) > 50 // every
+
+
+def during_register_commands(directory: Path) -> None:
+    """The same where a command sets registers, and answers with an error."""
+    routines = ("get_vp_registers", "find_register", "locate_register", "write_register", "command_error")
+    with windows(directory) as machine:
+        assert nmis(machine, instructions(*routines), registers) > REGISTER_INSTRUCTIONS
+
+
+def nmis(machine: Windows, addresses: list[int], action: Callable[[Windows], Callable[[], None]]) -> int:
+    """An NMI at each of them that the action reaches; how many these are."""
+    reached = 0
+    for address in addresses:
+        count, before = cpus.faults(machine.cpu), responses(machine)
+        if machine.stop_at(address, action(machine)):
+            ended = machine.cpu.status == CpuStatus.IDLE
+            machine.send_nmi()
+            machine.let_go()
+            reached += 1
+            record = cpus.wait_faulted(machine.cpu)
+            assert (record.vector, record.rip, record.count) == (Vector.NMI, address, count + 1)
+            assert before + 1 <= responses(machine) <= before + 1 + ended, hex(address)
+        back(machine)
+    return reached
 
 
 def during_a_removal(directory: Path, every: int) -> None:
@@ -98,6 +115,42 @@ def during_an_arrival(directory: Path, every: int) -> None:
 CHECKS: tuple[Check, ...] = (while_a_fault_is_reported, during_a_command, during_a_removal, during_an_arrival)
 
 
+def held_in_a_transition(directory: Path) -> None:
+    """A CPU stands still right before, or right after, it changes its status: the driver and the others do not.
+
+    Before, it is lost until it goes on; after, it has done what it was told. INIT that came in between is the first it
+    takes when it goes on, so it touches nothing any more. A restart heals it.
+    """
+    with windows(directory) as machine:
+        seen = set()
+        for routine, act in TRANSITIONS:
+            code = instructions(routine)
+            change = next(number for number, at in enumerate(code) if "cmpxchg" in cpus.line_at(at).source)
+            for later in (False, True):
+                action = partial(act, machine.cpu)
+                assert machine.stop_at(code[change + later], partial(give_up, action)), (routine, later)
+                machine.hold()
+                cpus.assert_answers(machine.session.cpus[2])
+                seen.add((routine, later, machine.cpu.state is DriverState.LOST))
+                machine.end_hold()
+                back(machine)
+        assert seen == {(routine, later, not later) for routine, _ in TRANSITIONS for later in (False, True)}
+
+
+def give_up(action: Callable[[], object]) -> None:
+    with contextlib.suppress(CommandTimeout, CpuFaulted, CpuLost):
+        action()
+
+
+TRANSITIONS: tuple[tuple[str, Callable[[Cpu], object]], ...] = (
+    ("finish", lambda cpu: cpu.none(seconds=HELD_SECONDS)),
+    ("finish", lambda cpu: cpu.restart()),
+    ("fault_entry", lambda cpu: cpu.raise_fault(RaiseKind.INVALID_OPCODE, seconds=HELD_SECONDS)),
+    ("remove", lambda cpu: cpu.remove()),
+)
+"""A routine that changes the status, and who has the CPU get there: a command, an arrival, a fault, a removal."""
+
+
 def removal_taken_back(directory: Path) -> None:
     """The status changes while the CPU is about to give itself up: it stays, and takes requests again."""
     with windows(directory) as machine:
@@ -134,6 +187,17 @@ def command(machine: Windows) -> Callable[[], None]:
             machine.cpu.none(seconds=cpus.SECONDS)
         except CpuFaulted:
             return
+
+    return act
+
+
+def registers(machine: Windows) -> Callable[[], None]:
+    """The action that sets registers, the last to what it cannot be: one command."""
+    values = {"HvX64RegisterDr0": 3, "HvX64RegisterMsrMtrrDefType": 0xC06, "HvX64RegisterDr7": 1 << 40}
+
+    def act() -> None:
+        with contextlib.suppress(CpuFaulted, SidecarCommandError):
+            machine.cpu.set_registers(values, seconds=cpus.SECONDS)
 
     return act
 

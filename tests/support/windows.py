@@ -18,6 +18,7 @@ from tests.support import cpus
 from tests.support.gdb import Gdb
 
 LOOK_SECONDS = 0.002
+HOLD_SECONDS = 120.0
 
 Action = Callable[[], None]
 
@@ -61,6 +62,17 @@ class Windows:
         self.gdb.resume()
         self._action.join(cpus.SECONDS)
         assert not self._action.is_alive()
+
+    def hold(self) -> None:
+        """All CPUs but the one that is stopped go on; returns when the action has ended, and they still go on."""
+        self.gdb.resume(*({0} | self.session.cpus.keys()) - {self.cpu.number})
+        self._action.join(HOLD_SECONDS)
+        assert not self._action.is_alive()
+
+    def end_hold(self) -> None:
+        """It goes on too."""
+        self.gdb.interrupt()
+        self.gdb.resume()
 
 
 @contextmanager
