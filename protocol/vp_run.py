@@ -1,6 +1,9 @@
-"""One RUN_VP in the command page: its inputs written, its outcome read. Whoever runs virtual processors uses it.
+"""One RUN_VP in the command page: its inputs written, its outcome read whole, for the host and the tests.
 
-    write_run(page, Run(gps=..., advance_rip=2))
+The client in the guest reads what an exit needs and no more, by the same layouts: client/vmm/exits.py.
+
+    write_gps(page, {"rax": 5})
+    write_run(page, advance_rip=2)
     ...RUN_VP...
     outcome = read_run(page)
     if outcome.message and outcome.message.type == HvMessageType.X64_HALT: ...

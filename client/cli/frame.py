@@ -44,6 +44,11 @@ def add_seconds(parser: Parser) -> None:
                         help=f"wait so long for an answer; default: {COMMAND_SECONDS:g}")
 
 
+def add_cpus(parser: Parser, default: str) -> None:
+    """The CPUs that a command is for; `default` are those without a name."""
+    parser.add_argument("cpus", metavar="CPU", nargs="*", help=f"{CPU_HELP}; default: all that {default}")
+
+
 def open_sidecar(options: argparse.Namespace) -> Sidecar:
     return Sidecar.open(options.backing)
 
@@ -51,6 +56,11 @@ def open_sidecar(options: argparse.Namespace) -> Sidecar:
 def chosen(sidecar: Sidecar, names: Sequence[str]) -> list[Cpu]:
     """The CPUs that were named, or all that Linux does not run."""
     return [sidecar.cpu(name) for name in names] if names else list(sidecar.commandable)
+
+
+def chosen_or_started(sidecar: Sidecar, names: Sequence[str]) -> list[Cpu]:
+    """The CPUs that were named, or all that the sidecar started, whoever has them now."""
+    return [sidecar.cpu(name) for name in names] or list(sidecar.started)
 
 
 def show(options: argparse.Namespace, data: object, text: str) -> None:

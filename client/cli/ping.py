@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from sidecar.client.cli.frame import CPU_HELP, Commands, add_command, add_seconds, chosen, open_sidecar, positive, show
+from sidecar.client.cli.frame import Commands, add_command, add_cpus, add_seconds, chosen, open_sidecar, positive, show
 from sidecar.client.cpu import Cpu
 from sidecar.protocol.abi_check import AbiMismatch
 from sidecar.protocol.decode import Decoded
@@ -15,7 +15,7 @@ from sidecar.protocol.render import columns
 
 def add(commands: Commands) -> None:
     parser = add_command(commands, "ping", run, help="ask CPUs whether they live; exit status 1 if one does not answer")
-    parser.add_argument("cpus", metavar="CPU", nargs="*", help=f"{CPU_HELP}; default: all that Linux does not run")
+    add_cpus(parser, "Linux does not run")
     parser.add_argument("--count", type=positive, default=1, metavar="N", help="pings per CPU; default: 1")
     add_seconds(parser)
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 
-from sidecar.client.cli.frame import CPU_HELP, Commands, add_command, open_sidecar, positive, seconds
+from sidecar.client.cli.frame import Commands, add_command, add_cpus, chosen_or_started, open_sidecar, positive, seconds
 from sidecar.client.cpu import Cpu
 from sidecar.protocol.decode import Decoded
 
@@ -15,7 +15,7 @@ IN_COMMAND = ("run", "stop")
 
 def add(commands: Commands) -> None:
     parser = add_command(commands, "watch", run, help="print changes of states and counters, until Ctrl-C")
-    parser.add_argument("cpus", metavar="CPU", nargs="*", help=f"{CPU_HELP}; default: all that the sidecar started")
+    add_cpus(parser, "the sidecar started")
     parser.add_argument("--interval", type=seconds, default=1.0, metavar="S", help="between two looks; default: 1")
     parser.add_argument("--stuck", type=seconds, default=10.0, metavar="S",
                         help="a CPU that shows no sign of life in a command for so long is told as stuck; default: 10")
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """With --json one object per line and change."""
     with open_sidecar(options) as sidecar:
-        cpus = [sidecar.cpu(name) for name in options.cpus] or list(sidecar.started)
+        cpus = chosen_or_started(sidecar, options.cpus)
         before = {cpu.number: look(cpu) for cpu in cpus}
         pulses = {cpu.number: Pulse(cpu, options.stuck) for cpu in cpus}
         looks = 0
