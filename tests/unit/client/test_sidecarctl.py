@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from sidecar.client.__main__ import main
+from sidecar.client.cli import watch
 from sidecar.client.sidecar import Sidecar
 from sidecar.layout import CpuStatus, RaiseKind, SidecarCommand, abi_hash
 from sidecar.layout.diagnostics import RecorderEvent
@@ -186,9 +188,18 @@ def test_watch_tells_a_cpu_that_is_stuck(ctl: Call, guest: Guest) -> None:
     assert [re.sub(r"[0-9.]+ s", "T s", line) for line in lines] == ["stuck since T s in raise", "moves again"]
 
 
-def test_watch_ends_by_interrupt(ctl: Call) -> None:
-    timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+def test_watch_ends_by_interrupt(ctl: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while it waits for its second look, however busy the host is."""
+
+    class Clock:
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(seconds)
+
+    monkeypatch.setattr(watch, "time", Clock)
     assert ctl("watch", "--interval", "20") == []
 
 
