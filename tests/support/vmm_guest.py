@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sidecar.client.vmm.answers import Answer
 from sidecar.client.vmm.registers import Kind, Segment, Value, register
-from sidecar.layout.hv import HvCacheType, HvTranslateResult
+from sidecar.layout.hv import HvCacheType, HvTranslateResult, HvX64SegmentAttribute
 from sidecar.protocol.translation import RaisedException, Translation
 
 MASK_64 = (1 << 64) - 1
@@ -19,6 +19,7 @@ class FakeGuest:
     general_registers: list[int] = field(default_factory=lambda: [0] * 16)
     rflags: int = 2
     bases: dict[str, int] = field(default_factory=dict)
+    attributes: int = int(HvX64SegmentAttribute.DEFAULT)
     vectors: list[int] = field(default_factory=lambda: [0] * 16)
     faults: dict[int, int] = field(default_factory=dict)
     advanced: int = 0
@@ -35,7 +36,7 @@ class FakeGuest:
         for name in names:
             entry = register(name)
             if entry.kind is Kind.SEGMENT:
-                found.append(Segment(self.bases.get(str(name), 0), 0xFFFFFFFF, 0, 0))
+                found.append(Segment(self.bases.get(str(name), 0), 0xFFFFFFFF, 0, self.attributes))
             else:
                 found.append(self.vectors[entry.number & 0xF])
         return tuple(found)

@@ -1,9 +1,11 @@
 """What a guest did to a device's memory: the instruction is decoded and done in the CPU's place.
 
 `decoder` makes an Instruction of bytes, with capstone; `arithmetic` knows results and flags; `space` reaches the
-guest's memory and the devices by linear address; `emulator` does the instruction; `strings` those that repeat.
+guest's memory and the devices by linear address; `emulator` does the instruction; `strings` those that repeat,
+`implicit` those whose text does not have all operands.
 
 Done are MOV with all its relatives (MOVZX, MOVSX, MOVBE, CMOVcc, SETcc, 16-byte SSE moves), ADD to XOR, CMP, TEST, INC,
-DEC, NEG, NOT, the shifts, BT to BTC, XCHG, XADD, CMPXCHG, and MOVS, STOS, LODS, SCAS and CMPS with any prefix. Others
-are Undecodable. Not done: limits of segments, which the CPU has checked for the access that it stopped at, and TF.
+DEC, NEG, NOT, the shifts, BT to BTC, XCHG, XADD, CMPXCHG to CMPXCHG16B, MUL to IDIV, PUSH, POP, and MOVS, STOS, LODS,
+SCAS and CMPS with any prefix. Others, such as jumps through a device, are Undecodable. Not done: limits of segments,
+which the CPU has checked for the access that it stopped at, and TF.
 """

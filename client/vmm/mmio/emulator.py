@@ -16,7 +16,7 @@ from sidecar.client.vmm.answers import Device, Stop
 from sidecar.client.vmm.errors import Undecodable
 from sidecar.client.vmm.exits import Intercept, MemoryExit
 from sidecar.client.vmm.memory import GuestMemory
-from sidecar.client.vmm.mmio import strings
+from sidecar.client.vmm.mmio import implicit, strings
 from sidecar.client.vmm.mmio.arithmetic import (
     BITS,
     ONE_OPERAND,
@@ -197,7 +197,8 @@ class Emulator:
     def _tell_page(self) -> None:
         """The exit's own page need not be asked for, if it is plain which access it was."""
         operands = [operand for operand in self.instruction.operands if isinstance(operand, Memory)]
-        if len(operands) != 1 or self.instruction.string or self.instruction.name in BITS:
+        name = self.instruction.name
+        if len(operands) != 1 or self.instruction.string or name in BITS or name in implicit.STACK:
             return
         linear = self.linear(operands[0])
         within = linear % PAGE_SIZE + operands[0].size <= PAGE_SIZE
@@ -327,7 +328,7 @@ def _conditional_set(holds: Condition, work: Emulator, target: Operand) -> None:
 
 _HANDLERS: dict[str, Handler] = (
     dict.fromkeys(MOVES, _move) | dict.fromkeys(VECTOR_MOVES, _vector_move) | dict.fromkeys(TWO_OPERANDS, _two)
-    | dict.fromkeys(ONE_OPERAND, _one) | dict.fromkeys(SHIFTS, _shift) | dict.fromkeys(BITS, _bit)
+    | dict.fromkeys(ONE_OPERAND, _one) | dict.fromkeys(SHIFTS, _shift) | dict.fromkeys(BITS, _bit) | implicit.HANDLERS
     | {
         "movzx": _zero_extended, "movsx": _sign_extended, "movsxd": _sign_extended, "movbe": _byte_swapped,
         "xchg": _exchange, "xadd": _exchange_add, "cmpxchg": _compare_exchange,

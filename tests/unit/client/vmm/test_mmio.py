@@ -29,6 +29,7 @@ EVERY = int(STATUS)
 BUT_AF = EVERY & ~Flag.AF
 BUT_OF = BUT_AF & ~Flag.OF
 ONLY_CF = int(Flag.CF | Flag.ZF)
+PRODUCT = int(Flag.CF | Flag.OF)
 ROTATED = EVERY & ~Flag.OF
 
 SIZES = {
@@ -111,6 +112,24 @@ def vectors() -> Iterator[Case]:
     yield Case("movntdq xmmword ptr [rdi], xmm3")
 
 
+def implicit() -> Iterator[Case]:
+    for width in SIZES:
+        yield Case(f"mul {width} ptr [rdi]", PRODUCT)
+        yield Case(f"imul {width} ptr [rdi]", PRODUCT)
+        if width != "byte":
+            yield Case(f"div {width} ptr [rdi]", 0)
+    for register, width in (("cx", "word"), ("ecx", "dword"), ("r13", "qword")):
+        yield Case(f"imul {register}, {width} ptr [rdi]", PRODUCT)
+        for number in (3, -5, 0x1234):
+            yield Case(f"imul {register}, {width} ptr [rdi], {number}", PRODUCT)
+    yield Case("cmpxchg8b qword ptr [rdi]")
+    yield Case("lock cmpxchg8b qword ptr [rdi]")
+    yield Case("cmpxchg16b xmmword ptr [rdi]")
+    for width in ("word", "qword"):
+        yield Case(f"push {width} ptr [rdi]")
+        yield Case(f"pop {width} ptr [rdi]")
+
+
 def strings() -> Iterator[Case]:
     for name in ("movs", "stos", "lods", "scas", "cmps"):
         for suffix in "bwdq":
@@ -125,10 +144,12 @@ def in_32_bits() -> Iterator[Case]:
                  "inc dword ptr [edi]", "mov word ptr [di], cx"):  # fmt: skip
         yield Case(text, BUT_AF, mode=Mode.BITS_32)
     yield Case("rep movsb", count=3, mode=Mode.BITS_32)
+    for text in ("push dword ptr [edi]", "pop dword ptr [edi]", "push word ptr [edi]", "cmpxchg8b qword ptr [edi]"):
+        yield Case(text, mode=Mode.BITS_32)
 
 
 def every_case() -> list[Case]:
-    return [*two_operands(), *moves(), *vectors(), *strings(), *in_32_bits()]
+    return [*two_operands(), *moves(), *implicit(), *vectors(), *strings(), *in_32_bits()]
 
 
 class Judge:
@@ -158,7 +179,7 @@ class Judge:
         registers += guest.general_registers[len(registers) :]
         vectors = [uc.reg_read(number) for number in self._vectors]
         flags = uc.reg_read(x86_const.UC_X86_REG_EFLAGS)
-        after = FakeGuest(registers, flags, {}, vectors + guest.vectors[len(vectors) :])
+        after = FakeGuest(registers, flags, vectors=vectors + guest.vectors[len(vectors) :])
         assert uc.reg_read(self._rip) == CODE + len(code)
         return after, bytes(uc.mem_read(RAM, PAGES)), bytes(uc.mem_read(DEVICE, PAGES))
 
@@ -178,6 +199,7 @@ def start_state(case: Case, chance: random.Random) -> FakeGuest:
     guest.general_registers[7] = DEVICE + 0x800
     guest.general_registers[3] = guest.general_registers[12] = DEVICE + 0x400
     guest.general_registers[6] = RAM + 0x800
+    guest.general_registers[4] = RAM + 0x1000
     guest.general_registers[8] = chance.randrange(-4000, 4000) & wide - 1
     guest.rflags = 2 | chance.getrandbits(12) & (EVERY | (Flag.DF if case.count is not None else 0))
     guest.vectors = [chance.getrandbits(128) for _ in range(16)]

@@ -146,6 +146,10 @@ def test_16_bit_code_with_segments() -> None:
     ("code", "words"),
     [
         ("0f0b", "'ud2' at 0x1000 is not emulated"),
+        ("ff27", r"'jmp qword ptr \[rdi\]' at 0x1000 is not emulated"),
+        ("ff17", r"'call qword ptr \[rdi\]' at 0x1000 is not emulated"),
+        ("6a05", "'push 5' at 0x1000 is not emulated"),
+        ("0fae07", r"'fxsave \[rdi\]' at 0x1000 is not emulated"),
         ("c5fe6f07", "has the operand ymm0, which is not emulated"),
         ("ffff", "no instruction"),
         ("8e07", "has the operand es"),
@@ -156,3 +160,84 @@ def test_what_is_not_emulated_is_named(code: str, words: str) -> None:
     with pytest.raises(Undecodable, match=words):
         emulate(guest, memory_exit(bytes.fromhex(code).ljust(15, b"\xff"), Mode.BITS_64), devices, memory)
     assert (guest.advanced, guest.raised) == (0, None)
+
+
+# --- operands that the text does not have ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rax", "rdx", "divisor", "expected"),
+    [
+        ("div byte ptr [rdi]", 0xFF07, 9, 0x100 - 1, None),
+        ("div byte ptr [rdi]", 0x1234, 9, 0x13, (0x05F5, 9)),
+        ("idiv byte ptr [rdi]", 0xFF80, 9, 2, (0x00C0, 9)),
+        ("idiv word ptr [rdi]", 0xFFF9, 0xFFFF, 2, (0xFFFD, 0xFFFF)),
+        ("idiv dword ptr [rdi]", 7, 0, 0xFFFFFFFE, (0xFFFFFFFD, 1)),
+        ("idiv dword ptr [rdi]", 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF, None),
+        ("idiv qword ptr [rdi]", 1 << 63, (1 << 64) - 1, 1, (1 << 63, 0)),
+        ("div qword ptr [rdi]", 5, 2, 2, None),
+        ("idiv qword ptr [rdi]", 5, 1 << 63, 0, None),
+        ("div dword ptr [rdi]", 5, 0, 0, None),
+    ],
+)
+def test_quotients(text: str, rax: int, rdx: int, divisor: int, expected: tuple[int, int] | None) -> None:
+    """#DE for one that does not fit, with everything as it was. Remainders have the dividend's sign."""
+    guest, memory, devices, device = parts()
+    device.data[:8] = divisor.to_bytes(8, "little")
+    guest.general_registers[R["rax"]], guest.general_registers[R["rdx"]] = rax, rdx
+    emulate(guest, memory_exit(assembled(text, Mode.BITS_64), Mode.BITS_64, gpa=DEVICE), devices, memory)
+    found = guest.general_registers[R["rax"]], guest.general_registers[R["rdx"]]
+    assert found == (expected or (rax, rdx))
+    assert guest.raised == (None if expected else (0, None, None))
+
+
+def test_a_wide_exchange_that_is_not_aligned() -> None:
+    guest, memory, devices, device = parts()
+    code = assembled("cmpxchg16b xmmword ptr [rdi + 8]", Mode.BITS_64)
+    emulate(guest, memory_exit(code, Mode.BITS_64, gpa=DEVICE + 8), devices, memory)
+    assert (guest.raised, device.seen) == ((13, 0, None), [])
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_wide_exchange(equal: bool) -> None:
+    guest, memory, devices, device = parts()
+    device.data[:8] = bytes.fromhex("0403020108070605")
+    for name, value in (("rax", 0x01020304), ("rdx", 0x05060708 + (not equal)), ("rbx", 0x11), ("rcx", 0x22)):
+        guest.general_registers[R[name]] = value
+    code = assembled("cmpxchg8b qword ptr [rdi]", Mode.BITS_64)
+    emulate(guest, memory_exit(code, Mode.BITS_64, gpa=DEVICE), devices, memory)
+    written = (True, 0, 8, 0x22_00000011 if equal else 0x0506070801020304)
+    assert device.seen == [(False, 0, 8, 0x0506070801020304), written]
+    assert (guest.rflags >> 6 & 1, guest.general_registers[R["rdx"]]) == (equal, 0x05060708)
+
+
+def test_a_stack_that_is_not_there() -> None:
+    """The device is not touched, and RSP stays."""
+    for text in ("push qword ptr [rdi]", "pop qword ptr [rdi]"):
+        guest, memory, devices, device = parts()
+        guest.general_registers[R["rsp"]], guest.faults = RAM + 0x800, {RAM: 6}
+        emulate(guest, memory_exit(assembled(text, Mode.BITS_64), Mode.BITS_64, gpa=DEVICE), devices, memory)
+        assert guest.raised is not None
+        assert (guest.raised[0], guest.general_registers[R["rsp"]], device.seen) == (14, RAM + 0x800, [])
+
+
+def test_a_pop_addressed_by_the_stack_pointer() -> None:
+    """Its target's address is that after the pop; RSP stays if there is a fault."""
+    guest, memory, devices, device = parts(bytes(range(256)) * (PAGES // 256))
+    guest.general_registers[R["rsp"]] = RAM
+    code = assembled(f"pop qword ptr [rsp + {DEVICE - RAM}]", Mode.BITS_64)
+    emulate(guest, memory_exit(code, Mode.BITS_64, gpa=DEVICE + 8), devices, memory)
+    assert device.seen == [(True, 8, 8, 0x0706050403020100)]
+    assert guest.general_registers[R["rsp"]] == RAM + 8
+    guest.faults = {DEVICE: 2}
+    emulate(guest, memory_exit(code, Mode.BITS_64, gpa=DEVICE + 16), devices, memory)
+    assert (guest.raised, guest.general_registers[R["rsp"]]) == ((14, 2, DEVICE + 16), RAM + 8)
+
+
+def test_a_16_bit_stack() -> None:
+    guest, memory, devices, device = parts()
+    guest.attributes, guest.bases = 0, {"ss": RAM, "ds": DEVICE}
+    guest.general_registers[R["rsp"]], guest.general_registers[R["rdi"]] = 0xABCD0002, 0x10
+    device.data[0x10:0x12] = b"\x34\x12"
+    emulate(guest, memory_exit(bytes.fromhex("ff35"), Mode.BITS_16, gpa=DEVICE + 0x10), devices, memory)
+    assert (memory.read(RAM, 2), guest.general_registers[R["rsp"]]) == (b"\x34\x12", 0xABCD0000)
