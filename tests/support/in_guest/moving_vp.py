@@ -131,7 +131,8 @@ class Mover:
             exit = self.vp.run(seconds=SECONDS)
             if isinstance(exit, kinds):
                 return exit
-            if isinstance(exit, TimeLimitExit) or (stop := self.machine.handle(self.vp, exit)) is not None:
+            stop = self.machine.handle(self.vp, exit)
+            if isinstance(exit, TimeLimitExit) or stop is not None:
                 raise RuntimeError(f"{self.vp}: {exit}, {stop}")
 
     def move(self, cpu: int, when: Exit) -> None:
