@@ -401,6 +401,24 @@ def test_a_virtual_processor_is_moved_with_what_waits_for_it() -> None:
     assert vp.run() == NotifiedExit(3, 4)
 
 
+@both
+def test_a_handler_moves_the_virtual_processor_that_has_exited(kind: str) -> None:
+    """Also beside another one; its exit is handled as it was, on the new CPU."""
+    cpus = [ScriptedCpu([port(0x10, write=False, length=2)]), ScriptedCpu([halt()], number=2),
+            ScriptedCpu([halt()], number=3)]  # fmt: skip
+    machine = Machine(ScriptedBacking(cpus))
+    vp, _ = machine.add_vp(1), machine.add_vp(3)
+
+    class Moves(Recorder):
+        def read(self, offset: int, size: int) -> Answer:
+            machine.move_vp(vp, 2)
+            return super().read(offset, size)
+
+    machine.ports.add(range(0x10, 0x11), Moves(0x42))
+    assert run_either(machine, kind) == Ended(How.HALTED)
+    assert (vp.cpu.number, cpus[1].runs[0].rax & 0xFF, cpus[1].runs[0].advance) == (2, 0x42, 2)
+
+
 def test_a_virtual_processor_that_cannot_be_moved_stays() -> None:
     machine, vp, (before, after) = moving(vmm_cpu.waits)
     vp.set(cr3=0x5000)
