@@ -61,7 +61,7 @@ panics if there are too few, as on a host so busy that QEMU does not get to send
 """
 
 SIDECAR_WORD = "sidecar"
-"""Words on the command line that begin so are the shim's."""
+"""Words on the command line that begin so go to the shim, which leaves those that it does not know to Linux."""
 
 _USER_SPACE = re.compile(r"^guest: time 0x([0-9a-f]{16})\s*$", re.MULTILINE)
 

@@ -19,7 +19,7 @@ def add_machine_options(parser: Parser, *, smp: int = 4) -> None:
     parser.add_argument("--memory", type=checked(parse_size, "size"), metavar="SIZE", help="memory, such as 512M or 2G")
     parser.add_argument("--accel", choices=REQUESTS, default="auto", help="what executes the machine (default auto)")
     parser.add_argument("--append", default="", metavar="ARGS",
-                        help="words for the command line: sidecar... for the shim, others for Linux")
+                        help="words for the command line: sidecar... for shim and driver, others for Linux")
     parser.add_argument("--timeout", type=positive, metavar="S", help="seconds to wait for the boot")
 
 

@@ -15,7 +15,12 @@ DEFECTS = {defect.name.lower().replace("_", "-"): defect for defect in Defect}
 
 
 def add(commands: Commands) -> None:
-    parser = commands.add_parser("model", help="search every state of the protocol's model with spin")
+    parser = commands.add_parser(
+        "model",
+        help="search every state of the protocol's model with spin",
+        description="Searches the scenarios, in which no state may be wrong, and puts back the known defects, which "
+        "must be found. The exit status is 0 if every answer is the expected one, else 1.",
+    )
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"one of {', '.join([*SCENARIOS, *DEFECTS])}")
     parser.add_argument("--short", action="store_true", help="only what takes seconds")
     parser.add_argument("--text", action="store_true", help="print the model in Promela")
