@@ -17,6 +17,8 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
+#include <asm/fpu/types.h>
+#include <asm/processor.h>
 
 #include "vp.h"
 
@@ -72,6 +74,19 @@ static void release(struct sidecar_vp *vp)
 	kfree(vp);
 }
 
+/* The registers that a command page holds, as after RESET: the page was cleared when the CPU was claimed.
+ * Ref: SDM vol. 3A, table 10-1.
+ */
+static void reset_context(struct sidecar_command_page *page)
+{
+	struct fxregs_state *fx = (struct fxregs_state *)page->cpu_context.fx_state;
+
+	memset(&page->cpu_context, 0, sizeof(page->cpu_context));
+	page->cpu_context.gps[2] = cpuid_eax(1);
+	fx->cwd = 0x37f;
+	fx->mxcsr = MXCSR_DEFAULT;
+}
+
 /* The CPU is in no command. What an earlier one left in its TLB is gone before the first entry. */
 static void announce(struct sidecar_cpu *cpu)
 {
@@ -102,6 +117,7 @@ static int give(struct sidecar_cpu *cpu, struct sidecar_file *file, struct sidec
 		err = -EIO;
 	if (!err) {
 		cpu->vp = vp;
+		reset_context(cpu->command);
 		WRITE_ONCE(cpu->privileged->doorbell, 0);
 		announce(cpu);
 	}

@@ -4,7 +4,7 @@ All MSRs are state of the virtual processor: nothing here touches the physical C
 guest's while a run lasts. A value that a processor would refuse raises #GP in the guest. Those that VMLOAD and VMSAVE
 exchange do not come here: `layout/msr_map.py` lets the guest use them.
 
-Ref: SDM vol. 4; AMD64 APM vol. 2, 3.1.7 (EFER), 7.8.2 (PAT), 7.7 (MTRRs).
+Ref: SDM vol. 4; AMD64 APM vol. 2, 3.1.7 (EFER), 7.8.2 (PAT), 7.7 (MTRRs and their types).
 """
 
 from enum import IntEnum
@@ -27,6 +27,10 @@ class Kind(IntEnum):
     PAT = 2
     TSC = 3
     TSC_AUX = 4
+    MTRR_TYPE = 5
+    """A REGISTER whose low byte is a memory type."""
+    MTRR_TYPES = 6
+    """A REGISTER of eight memory types."""
 
 
 _INDEX = {register.name.removeprefix("HvX64RegisterMsrMtrr"): n for n, register in enumerate(VP_REGISTERS)}
@@ -43,15 +47,18 @@ MSRS: dict[int, tuple[Kind, int]] = {
     Msr.EFER: (Kind.EFER, Vmcb.efer),
     Msr.TSC_AUX: (Kind.TSC_AUX, 0),
     Msr.MTRR_CAP: (Kind.REGISTER, _INDEX["Cap"]),
-    Msr.MTRR_DEF_TYPE: (Kind.REGISTER, _INDEX["DefType"]),
-    **{Msr.MTRR_PHYS_BASE0 + 2 * n: (Kind.REGISTER, _INDEX[f"PhysBase{n}"]) for n in range(8)},
+    Msr.MTRR_DEF_TYPE: (Kind.MTRR_TYPE, _INDEX["DefType"]),
+    **{Msr.MTRR_PHYS_BASE0 + 2 * n: (Kind.MTRR_TYPE, _INDEX[f"PhysBase{n}"]) for n in range(8)},
     **{Msr.MTRR_PHYS_BASE0 + 2 * n + 1: (Kind.REGISTER, _INDEX[f"PhysMask{n}"]) for n in range(8)},
-    **{number: (Kind.REGISTER, _INDEX[name]) for number, name in _FIXED_RANGES.items()},
+    **{number: (Kind.MTRR_TYPES, _INDEX[name]) for number, name in _FIXED_RANGES.items()},
 }
 """Every MSR that is finished here, with its kind and place."""
 
 PAT_TYPES = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7
 """Memory types that a byte of PAT may have."""
+
+MTRR_TYPES = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6
+"""Memory types that an MTRR may have."""
 
 EFER_WRITABLE = "(Efer.SCE | Efer.LME | Efer.NXE)"
 REGISTERS = int(VpGlobals.registers)
@@ -139,6 +146,8 @@ def read_msr() -> str:
     read_msr:
             cmp     r9d, Kind.REGISTER
             je      .register
+            cmp     r9d, Kind.MTRR_TYPE
+            jae     .register                       # or MTRR_TYPES
             cmp     r9d, Kind.TSC
             je      .tsc
             cmp     r9d, Kind.TSC_AUX
@@ -180,6 +189,26 @@ def write_msr() -> str:
     .vmcb:  mov     qword ptr [rsi], rdx
             xor     eax, eax
             ret
+    .mtrr_type:
+            push    rdi
+            mov     edi, 1
+            jmp     .mtrr
+    .mtrr_types:
+            push    rdi
+            mov     edi, 8
+    .mtrr:  mov     rax, rdx
+    .each:  movzx   ecx, al
+            cmp     ecx, 7
+            ja      .bad_type
+            push    rax
+            mov     eax, {MTRR_TYPES:#x}
+            bt      eax, ecx
+            pop     rax
+            jae     .bad_type
+            shr     rax, 8
+            dec     edi
+            jne     .each
+            pop     rdi
     .register:
             lea     rcx, [rip + vp_register_writable]
             mov     rax, qword ptr [rcx + r8*8]
@@ -253,7 +282,7 @@ def write_msr() -> str:
             .align  4
     write_kinds:                                    # by Kind
             .long   .register - write_kinds, .efer - write_kinds, .pat - write_kinds, .tsc - write_kinds
-            .long   .aux - write_kinds
+            .long   .aux - write_kinds, .mtrr_type - write_kinds, .mtrr_types - write_kinds
     """
 
 

@@ -104,9 +104,10 @@ def svm_end() -> str:
 
 
 def advance_guest() -> str:
-    """Step over the guest's instruction: RIP, the interrupt shadow, and the trap if the guest single-steps.
+    """Step over the guest's instruction: RIP, RF, the interrupt shadow, and the trap if the guest single-steps.
 
     In: edi its bytes. Clobbers: rax, rcx, rdi. Interrupts: off. Stack: none.
+    Ref: SDM vol. 3B, 18.3.1.1 (RF: cleared by every instruction that is finished).
     """
     return f"""
     advance_guest:
@@ -121,6 +122,7 @@ def advance_guest() -> str:
             mov     eax, eax
     .store: mov     qword ptr [rip + vp_vmcb + Vmcb.rip], rax
             and     qword ptr [rip + vp_vmcb + Vmcb.interrupt_shadow], ~1
+            and     qword ptr [rip + vp_vmcb + Vmcb.rflags], ~Rflags.RF
             test    dword ptr [rip + vp_vmcb + Vmcb.rflags], Rflags.TF
             je      .done
             or      dword ptr [rip + vp_vmcb + Vmcb.dr6], {SINGLE_STEP:#x}

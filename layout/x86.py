@@ -66,6 +66,7 @@ class Rflags(IntFlag):
     FIXED = 1 << 1
     TF = 1 << 8
     IF = 1 << 9
+    RF = 1 << 16
     AC = 1 << 18
 
 

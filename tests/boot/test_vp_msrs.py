@@ -54,6 +54,9 @@ REFUSED = [
     (Msr.EFER, 0),
     (Msr.MTRR_CAP, 0x508),
     (Msr.MTRR_DEF_TYPE, 1 << 12),
+    (Msr.MTRR_DEF_TYPE, 0xC02),
+    (Msr.MTRR_PHYS_BASE0, 0x80000007),
+    (Msr.MTRR_FIX64K_00000, 0x0306060606060606),
     (Msr.TSC_AUX, 1 << 32),
 ]
 SET_AND_GET = """

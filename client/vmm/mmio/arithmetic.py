@@ -63,9 +63,8 @@ def sub(a: int, b: int, size: int, flags: int, borrow: int = 0) -> Outcome:
 
 
 def logic(result: int, size: int, flags: int) -> Outcome:
-    """Of AND, OR, XOR and TEST."""
-    changed = STATUS & ~Flag.AF
-    return result, _with(flags, changed, **_result_flags(result, size))
+    """Of AND, OR, XOR and TEST; AF is undefined, and cleared as processors do."""
+    return result, _with(flags, STATUS, **_result_flags(result, size))
 
 
 def increment(a: int, size: int, flags: int, step: int) -> Outcome:
