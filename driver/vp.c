@@ -74,7 +74,7 @@ static void release(struct sidecar_vp *vp)
 	kfree(vp);
 }
 
-/* The registers that a command page holds, as after RESET: the page was cleared when the CPU was claimed.
+/* The registers that the command page holds, as after RESET: it was cleared after its last holder.
  * Ref: SDM vol. 3A, table 10-1.
  */
 static void reset_context(struct sidecar_command_page *page)

@@ -19,9 +19,9 @@ from tests.support.program_server import PROGRAMS
 from tests.support.shared_linux import AS_BOOTED, SharedLinux
 from tests.support.transcripts import Record, parse
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.needs("gcc")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.needs("gcc")]
 
-SECONDS = 300.0
+SECONDS = 250.0
 FOLDER = "/root/compared"
 CPU = 1
 Transcripts = dict[str, list[Record]]
@@ -42,9 +42,7 @@ def both(shared_linux: SharedLinux, tmp_path_factory: pytest.TempPathFactory) ->
     log = KernelLog(session)
     put_files(session, tmp_path_factory.mktemp("kvm"))
     files = " ".join([f"{FOLDER}/rom", *(f"{FOLDER}/{name}.img" for name in GUESTS)])
-    ours = f"python3 {FOLDER}/vp_run.py {CPU}"
-    session.guest.run(f"{ours} cpuid > {FOLDER}/cpuid", SECONDS).check()
-    session.guest.run(f"{ours} run {files} > {FOLDER}/ours", SECONDS).check()
+    session.guest.run(f"python3 {FOLDER}/vp_run.py {CPU} {FOLDER}/cpuid {files} > {FOLDER}/ours", SECONDS).check()
     session.load_kvm()
     session.guest.run(f"{FOLDER}/kvm_run {FOLDER}/cpuid {files} > {FOLDER}/kvms", SECONDS).check()
     session.unload_kvm()
@@ -87,9 +85,7 @@ def test_a_changed_register_is_found(both: Both) -> None:
         found = differences(ours, [*kvms[:middle], other, *kvms[middle + 1 :]])
         if not found:
             unnoticed.add(name)
-        else:
-            assert len(found) == 1
-            assert f"{name} is " in found[0]
+        assert not found or any(f": {name} is " in sentence for sentence in found)
     assert unnoticed == REGISTERS.keys() & kvms[middle].registers.keys()
 
 

@@ -3,7 +3,9 @@
 import pytest
 
 from sidecar.layout.hv_messages import HvExecutionState, HvInterceptAccess, HvIoAccess, HvMessageType
+from sidecar.layout.run import RunEnd
 from sidecar.layout.svm import SvmExit
+from sidecar.layout.x86 import Rflags
 from sidecar.qemu.hosted_vp import HostedVp
 from tests.support import guests
 
@@ -35,6 +37,17 @@ def test_a_port(vp: HostedVp, text: str, port: int, access: HvInterceptAccess, s
     assert outcome.exit_code == SvmExit.IOIO
     after = guests.halted_at(vp.run(advance_rip=length, rax=0xDEAD), guests.CODE + length)
     assert after.gps["rax"] == 0xDEAD
+
+
+def test_a_step_over_an_instruction_ends_rf(vp: HostedVp) -> None:
+    """Looked at before the guest is entered again. Ref: SDM vol. 3B, 18.3.1.1."""
+    guests.start_long(vp, "in al, 0x60\n hlt")
+    guests.message(vp.run(), HvMessageType.X64_IO_PORT_INTERCEPT)
+    vp.vmcb.rflags |= Rflags.RF
+    vp.ring(1)
+    outcome = vp.run(advance_rip=2)
+    assert (outcome.end, outcome.guest_entries, outcome.rip) == (RunEnd.NOTIFIED, 0, guests.CODE + 2)
+    assert vp.vmcb.rflags & Rflags.RF == 0
 
 
 @pytest.mark.parametrize(

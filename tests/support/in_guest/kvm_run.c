@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Runs guests under KVM and tells of every exit: the one half of a comparison, vp_run.py is the other.
+ * Runs guests under KVM and tells of every exit: one half of a comparison, vp_run.py is the other.
  *
  *	kvm_run CPUID ROM GUEST...
  *
- * CPUID has a line per answer of the guest's CPUID: leaf, subleaf, EAX, EBX, ECX, EDX. ROM is the page below 4 GiB, a
- * GUEST is its memory from 0 on. Each begins in the reset state. Nobody knows what is at a port, an address or in an
- * MSR: a read is answered by answer(), and so does vp_run.py.
+ * CPUID has a line per answer of the guest's CPUID: leaf, subleaf, EAX, EBX, ECX, EDX. ROM is the
+ * page below 4 GiB, a GUEST is its memory from 0 on. Each begins in the reset state. Nobody knows
+ * what is at a port, an address or in an MSR: answer() answers every read, as vp_run.py does.
  *
  * Prints JSON, one object per line: {"guest": file}, then for the reset state and each exit
- * {"exit": what, "accesses": [[what, address, bytes, value] ...], <registers as TLFS names them>}. An exit's registers
- * are those after its instruction: `immediate_exit` has KVM complete it without entering the guest.
+ * {"exit": what, "accesses": [[what, address, bytes, value] ...], <registers, as TLFS names them>}.
+ * Registers are those after the exit's instruction: `immediate_exit` has KVM complete it without
+ * entering the guest.
  *
  * Ref: Linux Documentation/virt/kvm/api.rst.
  */
@@ -31,11 +32,10 @@
 #define PAGE 4096
 #define ROM_ADDRESS (0x100000000ULL - PAGE)
 #define MOST_EXITS 1000
-#define MOST_SECONDS 60
+#define MOST_SECONDS 250
+#define MOST_LEAVES 256
 #define INTERRUPT_PORT 0xe1	/* a vector that is written here is an interrupt after this exit */
 #define WAKING_VECTOR 0x20	/* what ends a HLT */
-
-#define IF (1 << 9)
 
 struct run {
 	int vm, vcpu;
@@ -84,15 +84,16 @@ static int run(struct run *run, int enter)
 	return 0;
 }
 
-static void tell_access(struct run *run, const char *what, uint64_t address, unsigned int size, uint64_t value)
+static void tell_access(struct run *run, const char *what, uint64_t address, unsigned int size,
+			uint64_t value)
 {
-	printf("%s[\"%s\", %llu, %u, %llu]", run->accesses++ ? ", " : "", what, (unsigned long long)address, size,
-	       (unsigned long long)value);
+	printf("%s[\"%s\", %llu, %u, %llu]", run->accesses++ ? ", " : "", what,
+	       (unsigned long long)address, size, (unsigned long long)value);
 }
 
 /* `data` is what is written, or where the answer goes. */
-static void access_of(struct run *run, const char *read, const char *write, int is_write, uint64_t address,
-		      unsigned int size, void *data)
+static void access_of(struct run *run, const char *read, const char *write, int is_write,
+		      uint64_t address, unsigned int size, void *data)
 {
 	uint64_t value = 0;
 
@@ -111,8 +112,8 @@ static void port_exit(struct run *run)
 	uint8_t *data = (uint8_t *)shared + shared->io.data_offset;
 
 	for (uint32_t n = 0; n < shared->io.count; n++, data += shared->io.size) {
-		access_of(run, "in", "out", shared->io.direction == KVM_EXIT_IO_OUT, shared->io.port,
-			  shared->io.size, data);
+		access_of(run, "in", "out", shared->io.direction == KVM_EXIT_IO_OUT,
+			  shared->io.port, shared->io.size, data);
 		if (shared->io.port == INTERRUPT_PORT)
 			run->vector = *data;
 	}
@@ -128,14 +129,14 @@ static const char *answer_exit(struct run *run)
 		port_exit(run);
 		return "port";
 	case KVM_EXIT_MMIO:
-		access_of(run, "read", "write", shared->mmio.is_write, shared->mmio.phys_addr, shared->mmio.len,
-			  shared->mmio.data);
+		access_of(run, "read", "write", shared->mmio.is_write, shared->mmio.phys_addr,
+			  shared->mmio.len, shared->mmio.data);
 		return "memory";
 	case KVM_EXIT_X86_RDMSR:
 	case KVM_EXIT_X86_WRMSR:
 		shared->msr.error = 0;
-		access_of(run, "rdmsr", "wrmsr", shared->exit_reason == KVM_EXIT_X86_WRMSR, shared->msr.index, 8,
-			  &shared->msr.data);
+		access_of(run, "rdmsr", "wrmsr", shared->exit_reason == KVM_EXIT_X86_WRMSR,
+			  shared->msr.index, 8, &shared->msr.data);
 		return "msr";
 	default:
 		return NULL;
@@ -152,7 +153,7 @@ static const char *other_exit(const struct run *run)
 	case KVM_EXIT_SHUTDOWN:
 		return "triple fault";
 	case KVM_EXIT_INTERNAL_ERROR:
-		return run->shared->internal.suberror == KVM_INTERNAL_ERROR_EMULATION ? "not emulated" : "internal error";
+		return "internal error";
 	default:
 		fprintf(stderr, "exit reason %u\n", run->shared->exit_reason);
 		return "unknown";
@@ -241,15 +242,18 @@ static void *read_file(const char *path, size_t *size)
 
 static struct kvm_cpuid2 *read_cpuid(const char *path)
 {
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(cpuid->entries[0]));
+	size_t size = sizeof(struct kvm_cpuid2) + MOST_LEAVES * sizeof(struct kvm_cpuid_entry2);
+	struct kvm_cpuid2 *cpuid = calloc(1, size);
 	struct kvm_cpuid_entry2 *entry = cpuid->entries;
 	FILE *file = fopen(path, "r");
 
 	if (!file)
 		fail(path);
-	while (cpuid->nent < 256 && fscanf(file, "%x %x %x %x %x %x", &entry->function, &entry->index, &entry->eax,
-					   &entry->ebx, &entry->ecx, &entry->edx) == 6) {
-		entry->flags = entry->function == 7 || entry->function == 0xd ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+	while (cpuid->nent < MOST_LEAVES &&
+	       fscanf(file, "%x %x %x %x %x %x", &entry->function, &entry->index, &entry->eax,
+		      &entry->ebx, &entry->ecx, &entry->edx) == 6) {
+		if (entry->function == 7 || entry->function == 0xd)
+			entry->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
 		cpuid->nent++;
 		entry++;
 	}
@@ -287,7 +291,9 @@ static void finish_reset(int vcpu, const struct kvm_cpuid2 *cpuid)
 
 static void run_guest(int kvm, const char *path, void *rom, struct kvm_cpuid2 *cpuid)
 {
-	struct kvm_enable_cap msrs = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_UNKNOWN } };
+	struct kvm_enable_cap msrs = {
+		.cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_UNKNOWN },
+	};
 	struct run guest = { .vm = must(kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM") };
 	size_t size, shared = must(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL, "KVM_GET_VCPU_MMAP_SIZE");
 	void *memory = read_file(path, &size);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * All registers of a virtual processor of KVM's, printed as members of a JSON object under the names of the TLFS.
+ * All registers of a virtual processor of KVM, printed as members of a JSON object under the names
+ * of the TLFS.
  *
- * Numbers are decimal; a segment is [base, limit, selector, attributes], a table [base, limit], and `xsave` the first
- * XSAVE_BYTES of the XSAVE image as hexadecimal digits.
+ * Numbers are decimal; a segment is [base, limit, selector, attributes], a table [base, limit], and
+ * `xsave` the first XSAVE_BYTES of the XSAVE image as hexadecimal digits.
  */
 #include <linux/kvm.h>
 #include <stdint.h>
@@ -19,18 +20,24 @@ struct named_msr {
 };
 
 static const struct named_msr named_msrs[] = {
-	{ "KernelGsBase", 0xc0000102 }, { "Pat", 0x277 }, { "SysenterCs", 0x174 }, { "SysenterEip", 0x176 },
-	{ "SysenterEsp", 0x175 }, { "Star", 0xc0000081 }, { "Lstar", 0xc0000082 }, { "Cstar", 0xc0000083 },
-	{ "Sfmask", 0xc0000084 }, { "TscAux", 0xc0000103 }, { "MsrMtrrCap", 0xfe }, { "MsrMtrrDefType", 0x2ff },
-	{ "MsrMtrrPhysBase0", 0x200 }, { "MsrMtrrPhysMask0", 0x201 }, { "MsrMtrrPhysBase1", 0x202 },
-	{ "MsrMtrrPhysMask1", 0x203 }, { "MsrMtrrPhysBase2", 0x204 }, { "MsrMtrrPhysMask2", 0x205 },
-	{ "MsrMtrrPhysBase3", 0x206 }, { "MsrMtrrPhysMask3", 0x207 }, { "MsrMtrrPhysBase4", 0x208 },
-	{ "MsrMtrrPhysMask4", 0x209 }, { "MsrMtrrPhysBase5", 0x20a }, { "MsrMtrrPhysMask5", 0x20b },
-	{ "MsrMtrrPhysBase6", 0x20c }, { "MsrMtrrPhysMask6", 0x20d }, { "MsrMtrrPhysBase7", 0x20e },
-	{ "MsrMtrrPhysMask7", 0x20f }, { "MsrMtrrFix64k00000", 0x250 }, { "MsrMtrrFix16k80000", 0x258 },
-	{ "MsrMtrrFix16kA0000", 0x259 }, { "MsrMtrrFix4kC0000", 0x268 }, { "MsrMtrrFix4kC8000", 0x269 },
-	{ "MsrMtrrFix4kD0000", 0x26a }, { "MsrMtrrFix4kD8000", 0x26b }, { "MsrMtrrFix4kE0000", 0x26c },
-	{ "MsrMtrrFix4kE8000", 0x26d }, { "MsrMtrrFix4kF0000", 0x26e }, { "MsrMtrrFix4kF8000", 0x26f },
+	{ "KernelGsBase", 0xc0000102 }, { "Pat", 0x277 }, { "SysenterCs", 0x174 },
+	{ "SysenterEip", 0x176 }, { "SysenterEsp", 0x175 }, { "Star", 0xc0000081 },
+	{ "Lstar", 0xc0000082 }, { "Cstar", 0xc0000083 }, { "Sfmask", 0xc0000084 },
+	{ "TscAux", 0xc0000103 }, { "MsrMtrrCap", 0xfe }, { "MsrMtrrDefType", 0x2ff },
+	{ "MsrMtrrPhysBase0", 0x200 }, { "MsrMtrrPhysMask0", 0x201 },
+	{ "MsrMtrrPhysBase1", 0x202 }, { "MsrMtrrPhysMask1", 0x203 },
+	{ "MsrMtrrPhysBase2", 0x204 }, { "MsrMtrrPhysMask2", 0x205 },
+	{ "MsrMtrrPhysBase3", 0x206 }, { "MsrMtrrPhysMask3", 0x207 },
+	{ "MsrMtrrPhysBase4", 0x208 }, { "MsrMtrrPhysMask4", 0x209 },
+	{ "MsrMtrrPhysBase5", 0x20a }, { "MsrMtrrPhysMask5", 0x20b },
+	{ "MsrMtrrPhysBase6", 0x20c }, { "MsrMtrrPhysMask6", 0x20d },
+	{ "MsrMtrrPhysBase7", 0x20e }, { "MsrMtrrPhysMask7", 0x20f },
+	{ "MsrMtrrFix64k00000", 0x250 }, { "MsrMtrrFix16k80000", 0x258 },
+	{ "MsrMtrrFix16kA0000", 0x259 }, { "MsrMtrrFix4kC0000", 0x268 },
+	{ "MsrMtrrFix4kC8000", 0x269 }, { "MsrMtrrFix4kD0000", 0x26a },
+	{ "MsrMtrrFix4kD8000", 0x26b }, { "MsrMtrrFix4kE0000", 0x26c },
+	{ "MsrMtrrFix4kE8000", 0x26d }, { "MsrMtrrFix4kF0000", 0x26e },
+	{ "MsrMtrrFix4kF8000", 0x26f },
 };
 
 #define NAMED_MSRS (sizeof(named_msrs) / sizeof(named_msrs[0]))
@@ -50,10 +57,11 @@ static void get(int vcpu, unsigned long request, void *where, const char *what)
 
 static void tell_segment(const char *name, const struct kvm_segment *s)
 {
-	unsigned int attributes = s->type | s->s << 4 | s->dpl << 5 | s->present << 7 | s->avl << 12 | s->l << 13 |
-				  s->db << 14 | s->g << 15;
+	unsigned int attributes = s->type | s->s << 4 | s->dpl << 5 | s->present << 7 |
+				  s->avl << 12 | s->l << 13 | s->db << 14 | s->g << 15;
 
-	printf("\"%s\": [%llu, %u, %u, %u], ", name, (unsigned long long)s->base, s->limit, s->selector, attributes);
+	printf("\"%s\": [%llu, %u, %u, %u], ", name, (unsigned long long)s->base, s->limit,
+	       s->selector, attributes);
 }
 
 static void tell_table(const char *name, const struct kvm_dtable *t)

@@ -1,8 +1,8 @@
 """Runs guests on a sidecar CPU and tells of every exit: the one half of a comparison, kvm_run.c is the other.
 
-    vp_run.py CPU cpuid                 what CPUID answers to a guest: a line for each leaf and subleaf
-    vp_run.py CPU run ROM GUEST...      the guests' exits, as kvm_run.c prints them
+    vp_run.py CPU CPUID ROM GUEST...
 
+Writes what CPUID answers to a guest into the file CPUID, and prints the guests' exits, both as kvm_run.c has them.
 Registers are those of VpSnapshot, under the names of the TLFS; `at` is where the guest stood when it exited.
 """
 
@@ -123,8 +123,9 @@ def shown(name: str, value: int) -> object:
     return [value >> 64, value >> 48 & 0xFFFF] if entry.kind is Kind.TABLE else value
 
 
-def cpuid(sidecar: Sidecar, cpu: int) -> None:
-    """Asked of a guest at CPUID, which the VMM answers with what the sidecar would."""
+def cpuid(sidecar: Sidecar, cpu: int) -> str:
+    """A line for each leaf and subleaf: asked of a guest at CPUID, whose exit tells what the sidecar would answer."""
+    lines = ""
     with sidecar.machine(memory=PAGE) as machine:
         vp = machine.add_vp(cpu)
         machine.memory.write(0, CPUID)
@@ -134,7 +135,8 @@ def cpuid(sidecar: Sidecar, cpu: int) -> None:
             vp.set(rax=leaf, rcx=subleaf)
             exit = vp.run(seconds=SECONDS)
             assert isinstance(exit, CpuidExit), exit
-            print(" ".join(f"{value:x}" for value in (leaf, subleaf, *exit.default)))
+            lines += " ".join(f"{value:x}" for value in (leaf, subleaf, *exit.default)) + "\n"
+    return lines
 
 
 def run(sidecar: Sidecar, cpu: int, rom: bytes, path: Path) -> None:
@@ -147,14 +149,11 @@ def run(sidecar: Sidecar, cpu: int, rom: bytes, path: Path) -> None:
         Recorder(machine, machine.add_vp(cpu)).run()
 
 
-def main(number: str, what: str, *files: str) -> None:
+def main(number: str, answers: str, rom: str, *guests: str) -> None:
     with Sidecar.open() as sidecar:
-        if what == "cpuid":
-            cpuid(sidecar, int(number))
-            return
-        rom, *guests = map(Path, files)
+        Path(answers).write_text(cpuid(sidecar, int(number)))
         for guest in guests:
-            run(sidecar, int(number), rom.read_bytes(), guest)
+            run(sidecar, int(number), Path(rom).read_bytes(), Path(guest))
 
 
 if __name__ == "__main__":
