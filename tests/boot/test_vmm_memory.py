@@ -36,6 +36,14 @@ EVERY_WIDTH = """
         seto    r12b
         cmp     byte ptr [rdi], 0x88
         sete    r13b
+        mov     eax, 7
+        mul     dword ptr [rdi + 8]
+        mov     r14, rax
+        push    qword ptr [rdi + 8]
+        pop     qword ptr [rdi + 40]
+        div     dword ptr [rdi + 44]
+        mov     r15, rdx
+        cmpxchg8b [rdi + 48]
         lea     rdi, [rdi + 32]
         mov     ecx, 4
         mov     al, 0x5a
