@@ -7,6 +7,9 @@
  * event for hang_ms has interrupts off in a command that does not end: one line in dmesg says so,
  * and stuck_ms in sysfs since when. Nothing is done to it; STOP and RESTART are its user's, and
  * whoever waits for the command gives up after timeout_ms anyway.
+ *
+ * The beat also hears attention that no interrupt told of: were one lost, a reader of started runs
+ * would sleep until the next.
  */
 #include "sidecar.h"
 
@@ -61,6 +64,8 @@ static void beat(struct work_struct *work)
 	unsigned int i;
 
 	sidecar_for_each_node(node, i) {
+		if (READ_ONCE(node->control->needs_attention))
+			sidecar_scan(node);
 		sidecar_for_each_cpu(cpu, node) {
 			if (cpu->linux_only || READ_ONCE(sidecar.stopping) ||
 			    !READ_ONCE(sidecar_hang_ms))

@@ -2,10 +2,11 @@
 
 import re
 
+from sidecar.layout import PAGE_SIZE, ControlPage
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.kernel_log import KernelLog
 from tests.support.linux_client import ctl
-from tests.support.linux_driver import case, shown, switch, used
+from tests.support.linux_driver import case, found, shown, switch, used
 from tests.support.shared_linux import OURS, SMP
 
 BUSY_HOST_SECONDS = 50
@@ -73,6 +74,20 @@ def test_a_cpu_without_a_sign_of_life_is_told_as_stuck(driven: LinuxSession) -> 
     assert re.search(r"CPU 2 \(APIC id 0x2, node 0, index 2\): is stuck since \d+ ms in command raise \(0x100\), "
                      r"status run: stop the command, or restart the CPU", text)
     assert "index 2): is not stuck any more, after " in text
+
+
+def test_an_end_whose_interrupt_is_lost_is_heard(driven: LinuxSession) -> None:
+    """The control page names no vector, so the CPU sends nothing; the heartbeat finds its attention."""
+    control = driven.machine.ram.view(found(driven).nodes[0].control_pa, PAGE_SIZE)
+    vector = slice(int(ControlPage.response_vector), int(ControlPage.response_vector) + 4)
+    before = bytes(control[vector])
+    control[vector] = bytes(4)
+    try:
+        assert case(driven, "unheard") == {
+            "start": 0, "ended": False, "waited": True, "heard": True, "read": [2], "interrupts": 0,
+        }  # fmt: skip
+    finally:
+        control[vector] = before
 
 
 def test_killed_clients_leave_cpus_that_answer(driven: LinuxSession) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from sidecar.layout import RaiseKind
 from sidecar.layout.ioctl import Ioctl
 
-from .device import HANG, SECONDS, Case, Node, Outcome, Results, claimed, counters, give, meanwhile, shown, timeout
+from .device import HANG, SECONDS, SYS, Case, Node, Outcome, Results, claimed, counters, give, meanwhile, shown, timeout
 
+TICKS = 2_000_000_000
+"""Of a command that ends by itself, by the TSC: about a second."""
 COUNTERS = (
     "commands", "errors", "requests", "stray", "faults", "restarts", "arrivals", "timeouts", "conversions",
 )  # fmt: skip
@@ -27,6 +29,26 @@ def stuck() -> Results:
         result["stuck"] = until(lambda: int(shown(2, "stuck_ms")) >= 400)
         result["stop"] = [node.ask(Ioctl.STOP, 2), node.readable(), node.read()]
         result["well"] = until(lambda: shown(2, "stuck_ms") == "0")
+        node.close()
+    finally:
+        HANG.write_text("10000")
+    return result
+
+
+def unheard() -> Results:
+    """A started command whose response interrupt is lost while its caller waits in poll."""
+    interrupts = SYS / "interrupts"
+    before = interrupts.read_text()
+    HANG.write_text("400")
+    try:
+        node = Node(os.O_NONBLOCK)
+        (page,) = claimed(node, 2)
+        give(page, RaiseKind.MEASURE_GAPS, TICKS)
+        result: Results = {"start": node.ask(Ioctl.START, 2), "ended": node.readable(0)}
+        began = time.monotonic()
+        result["waited"] = node.readable()  # its last look, when the time is over, would find the end by itself
+        result["heard"] = time.monotonic() - began < SECONDS / 2
+        result |= {"read": node.read(), "interrupts": int(interrupts.read_text()) - int(before)}
         node.close()
     finally:
         HANG.write_text("10000")
@@ -210,5 +232,5 @@ def say(sentence: str) -> None:
 
 CASES: dict[str, Case] = {
     case.__name__: case
-    for case in (started, stuck, faults, late, signalled, contended, neighbours, counted, until_refused)
+    for case in (started, stuck, unheard, faults, late, signalled, contended, neighbours, counted, until_refused)
 }
