@@ -12,6 +12,9 @@ Ref: AMD64 APM vol. 2, 15.5 (VMRUN), 15.6 (#VMEXIT), 15.17 (GIF), 15.16 (TLB con
 SAVED = ("rcx", "rdx", "rbx", None, "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 """General registers 1 to 15 in the order of CpuContextX64.gps; RAX and RSP are in the VMCB."""
 
+TSS_BUSY = 1 << 1
+"""In the attributes of a task register: 32-bit and 16-bit TSS, busy or available. Ref: APM vol. 2, table 4-6."""
+
 
 def svm_run() -> str:
     """The operation RUN.
@@ -101,7 +104,10 @@ def svm_enter() -> str:
     """Run the guest until it exits.
 
     In: VpState.gps; GIF=0. Out: VpState.gps, the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off;
-    the guest is interrupted whatever its IF says. Stack: 64 bytes.
+    the guest is interrupted whatever its IF says. Stack: 72 bytes.
+
+    TR is available, not busy, while the guest runs: no processor looks at that, but TCG aborts the machine when a guest
+    with a busy TSS goes from CPL 3 to an inner ring outside of long mode.
     """
     gps = "rip + vp_globals + VpGlobals.vp.gps"
     loads = "".join(
@@ -123,6 +129,10 @@ def svm_enter() -> str:
             inc     qword ptr [rip + vp_globals + VpGlobals.vp.guest_entries]
             mov     rax, qword ptr [{gps}]
             mov     qword ptr [rip + vp_vmcb + Vmcb.rax], rax
+            movzx   eax, word ptr [rip + vp_vmcb + Vmcb.tr.attributes]
+            and     eax, {TSS_BUSY}
+            xor     word ptr [rip + vp_vmcb + Vmcb.tr.attributes], ax
+            push    rax
             rdtsc
             shl     rdx, 32
             or      rax, rdx
@@ -141,6 +151,8 @@ def svm_enter() -> str:
             pop     rcx
             sub     rax, rcx
             add     qword ptr [rip + vp_globals + VpGlobals.vp.guest_tsc], rax
+            pop     rax
+            or      word ptr [rip + vp_vmcb + Vmcb.tr.attributes], ax
             mov     rax, qword ptr [rip + vp_vmcb + Vmcb.rax]
             mov     qword ptr [{gps}], rax
             mov     byte ptr [rip + vp_vmcb + Vmcb.tlb_control], TlbControl.KEEP

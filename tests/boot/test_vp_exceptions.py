@@ -1,10 +1,12 @@
 """Exceptions of a guest: its own, or the VMM's who asked for them; and states that no guest can be in."""
 
+import struct
+
 import pytest
 
 from sidecar.layout.hv_messages import HvExceptionInfo, HvMessageType
 from sidecar.layout.svm import SvmExit
-from sidecar.layout.x86 import Vector
+from sidecar.layout.x86 import Cr0, Vector
 from sidecar.qemu.hosted_vp import HostedVp
 from tests.support import guests
 
@@ -15,6 +17,8 @@ FAULTS = [
     ("mov rax, qword ptr [rdi]", Vector.PAGE_FAULT, 0, 0),
     ("mov qword ptr [rdi], rax", Vector.PAGE_FAULT, 2, 0),
 ]
+BUSY_TSS = 0x8B
+USER_STACK = 0x6800
 NOT_MAPPED_GVA = 0x40000000
 
 
@@ -69,6 +73,29 @@ def test_a_triple_fault(vp: HostedVp) -> None:
     body = guests.message(outcome, HvMessageType.UNRECOVERABLE_EXCEPTION).body
     assert body.header.vp_index == 1
     assert outcome.exit_code == SvmExit.SHUTDOWN
+
+
+def test_an_exception_of_a_user_in_protected_mode(vp: HostedVp) -> None:
+    """It takes the stack of the inner ring from the TSS, which is busy as every loaded one."""
+    guests.load(vp, "ud2", bits=32)
+    guests.prepare(vp)
+    struct.pack_into("<HHBBH", vp.memory, guests.IDT + 8 * Vector.INVALID_OPCODE,
+                     guests.trap(Vector.INVALID_OPCODE), guests.CODE32, 0, 0x8E, 0)  # fmt: skip
+    struct.pack_into("<II", vp.memory, guests.DATA + 4, guests.STACK, guests.DATA_SEGMENT)
+    vmcb = vp.vmcb
+    vmcb.cr0, vmcb.cpl = Cr0.PE | Cr0.ET | Cr0.NE, 3
+    vmcb.gdtr.base, vmcb.gdtr.limit = guests.GDT, 8 * len(guests.DESCRIPTORS) - 1
+    vmcb.idtr.base, vmcb.idtr.limit = guests.IDT, 0xFF
+    vmcb.tr.selector, vmcb.tr.attributes, vmcb.tr.limit, vmcb.tr.base = 0x28, BUSY_TSS, 0x67, guests.DATA
+    vmcb.cs.selector, vmcb.cs.attributes, vmcb.cs.limit, vmcb.cs.base = guests.CODE32 | 3, 0xCFB, 0xFFFFFFFF, 0
+    vmcb.ss.selector, vmcb.ss.attributes, vmcb.ss.limit, vmcb.ss.base = guests.DATA_SEGMENT | 3, 0xCF3, 0xFFFFFFFF, 0
+    vmcb.rip, vmcb.rsp, vmcb.rflags = guests.CODE, USER_STACK, 2
+    assert guests.halted(vp.run()).rip == guests.trap(Vector.INVALID_OPCODE)
+    frame = struct.unpack_from("<5I", vp.memory, guests.STACK - 20)
+    assert (frame[0], frame[1], frame[3], frame[4]) == (
+        guests.CODE, guests.CODE32 | 3, USER_STACK, guests.DATA_SEGMENT | 3,
+    )  # fmt: skip
+    assert (int(vmcb.cpl), int(vmcb.tr.attributes)) == (0, BUSY_TSS)
 
 
 def test_a_state_that_no_guest_can_be_entered_with(vp: HostedVp) -> None:
