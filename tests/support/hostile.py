@@ -110,6 +110,11 @@ def sparing_qemu(memory: bytes) -> bytes:
     return MOV_TO_DR7.sub(b"\x0f\x21", memory)
 
 
+def ends_qemu(memory: bytes) -> bool:
+    """Has a guest made one of the two for itself meanwhile, in its stack or in code that it changed?"""
+    return any(one.search(memory) for one in (MOV_TO_NO_SEGMENT, MOV_TO_DR7))
+
+
 def fill(vp: HostedVp, rng: random.Random) -> None:
     """The guest's memory: sometimes with sound tables, sometimes with tables of random entries."""
     vp.memory[guests.CODE : guests.CODE + 0x2000] = code(rng, 0x2000)
