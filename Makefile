@@ -30,7 +30,8 @@ bench: build    ## measure on this host for up to 40 minutes; writes docs/perfor
 	@$(SIDECAR) bench --write docs/performance.md --plot docs --json build/bench.json
 
 test: setup     ## all tests but the long ones; SIDECAR_BOOT=0 boots nothing, =1 fails where something would be skipped
-	@$(BIN)/pytest
+	@$(BIN)/pytest tests/unit tests/image -n auto --dist loadfile
+	@$(BIN)/pytest tests/boot
 
 campaign: setup ## the long tests
 	@$(BIN)/pytest tests/campaign --timeout 3600

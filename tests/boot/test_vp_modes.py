@@ -157,7 +157,7 @@ def test_a_run_that_ends_before_a_change_of_cr0(vp: HostedVp) -> None:
             btc     rax, 5
             mov     cr0, rax
             inc     rbx
-            cmp     rbx, 2000
+            cmp     rbx, 300
             jne     again
             hlt""")
     runs = 0
@@ -171,7 +171,7 @@ def test_a_run_that_ends_before_a_change_of_cr0(vp: HostedVp) -> None:
             break
         runs += 1
         run = vp.start()
-    assert guests.halted(outcome).gps["rbx"] == 2000
+    assert guests.halted(outcome).gps["rbx"] == 300
     assert runs > 0
 
 
