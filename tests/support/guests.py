@@ -123,6 +123,11 @@ def halted(outcome: Outcome) -> Outcome:
     return outcome
 
 
+def local_exits(outcome: Outcome, count: int) -> bool:
+    """Did the sidecar finish so many exits? One more may be the request's own interrupt, if it came late."""
+    return outcome.local_exits in (count, count + 1)
+
+
 def halted_at(outcome: Outcome, rip: int) -> Outcome:
     assert halted(outcome).rip == rip, f"HLT at {outcome.rip:#x}, expected {rip:#x}"
     return outcome
