@@ -106,8 +106,8 @@ def svm_enter() -> str:
     In: VpState.gps; GIF=0. Out: VpState.gps, the VMCB. Clobbers: rax, rcx, rdx, rsi, rdi, r8 to r11. Interrupts: off;
     the guest is interrupted whatever its IF says. Stack: 72 bytes.
 
-    TR is available, not busy, while the guest runs: no processor looks at that, but TCG aborts the machine when a guest
-    with a busy TSS goes from CPL 3 to an inner ring outside of long mode.
+    TR is available, not busy, while the guest runs: that is none of the illegal states of 15.5.1, but with a busy TSS
+    TCG aborts the machine when a guest goes from CPL 3 to an inner ring outside of long mode.
     """
     gps = "rip + vp_globals + VpGlobals.vp.gps"
     loads = "".join(

@@ -81,6 +81,7 @@ class HostedVp:
     _created: ClassVar[int] = 0
 
     def __init__(self, session: Session, number: int, *, memory_bytes: int = 0x10000) -> None:
+        self.session = session
         self.cpu: Cpu = session.cpus[number]
         self.free = free = FreeRam.of(session)
         cpu = self.cpu

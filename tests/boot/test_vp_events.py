@@ -46,10 +46,10 @@ def test_an_interrupt_for_a_guest_that_is_ready(vp: HostedVp) -> None:
     guests.start_long(vp, "sti\n nop\n hlt\n nop\n hlt")
     guests.halted_at(vp.run(), guests.CODE + 2)
     give(vp, EVENT, external_interrupt(VECTOR))
-    outcome = guests.halted_at(vp.run(advance_rip=1), guests.trap(VECTOR))
+    outcome = guests.halted_at(guests.asleep(vp).run(advance_rip=1), guests.trap(VECTOR))
     assert interrupted_rip(vp, outcome.rsp) == guests.CODE + 3
     assert guests.quad(vp, outcome.rsp + 16) & 1 << 9, "IF in the frame"
-    assert (outcome.rflags & 1 << 9, guests.local_exits(outcome, 0), pending(vp, EVENT)) == (0, True, 0)
+    assert (outcome.rflags & 1 << 9, outcome.guest_entries, pending(vp, EVENT)) == (0, 1, 0)
 
 
 @pytest.mark.parametrize("text", ["sti", "push 0x202\n popfq"])
@@ -57,9 +57,9 @@ def test_an_interrupt_waits_until_the_guest_takes_it(vp: HostedVp, text: str) ->
     """Until after the shadow of STI; POPF has none."""
     guests.start_long(vp, f"nop\n nop\n {text}\n inc rax\n inc rax\n hlt")
     give(vp, EVENT, external_interrupt(VECTOR))
-    outcome = guests.halted_at(vp.run(rax=0), guests.trap(VECTOR))
+    outcome = guests.halted_at(guests.asleep(vp).run(rax=0), guests.trap(VECTOR))
     assert outcome.gps["rax"] == (1 if text == "sti" else 0)
-    assert guests.local_exits(outcome, 1), "the interrupt window"
+    assert outcome.local_exits == 1, "the interrupt window"
     assert interrupted_rip(vp, outcome.rsp) == guests.CODE + length_of(f"nop\n nop\n {text}") + 3 * outcome.gps["rax"]
 
 
@@ -198,13 +198,13 @@ def test_an_interruption_of_every_type(
     """Whatever IF is: it is 0 here."""
     guests.start_long(vp, "nop\n nop\n nop\n hlt")
     give(vp, INTERRUPTION, interruption(kind, vector, code, length=length))
-    outcome = guests.halted_at(vp.run(), guests.trap(to))
+    outcome = guests.halted_at(guests.asleep(vp).run(), guests.trap(to))
     frame = outcome.rsp
     if code is not None:
         assert guests.quad(vp, frame) == code
         frame += 8
     assert guests.quad(vp, frame) == guests.CODE + rip
-    assert (guests.local_exits(outcome, 0), pending(vp, INTERRUPTION)) == (True, 0)
+    assert (outcome.guest_entries, pending(vp, INTERRUPTION)) == (1, 0)
 
 
 # --- delivery that is interrupted -------------------------------------------------------------------------------------
@@ -271,8 +271,8 @@ def test_without_a_notification_nmis_are_possible_again_after_iret(vp: HostedVp)
     guests.load(vp, "iretq", at=guests.CODE + 0x100)
     set_gate(vp, 2, guests.CODE + 0x100)
     give(vp, INTERRUPTION, interruption(HvInterruptionType.NMI, 2))
-    outcome = guests.halted_at(vp.run(), guests.CODE + 1)
-    assert (guests.local_exits(outcome, 1), pending(vp, STATE)) == (True, 0)
+    outcome = guests.halted_at(guests.asleep(vp).run(), guests.CODE + 1)
+    assert (outcome.local_exits, pending(vp, STATE)) == (1, 0)
 
 
 def test_an_nmi_handler_whose_iret_faults_stays_one(vp: HostedVp) -> None:

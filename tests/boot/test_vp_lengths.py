@@ -49,8 +49,8 @@ def test_prefixes_of_code_that_changes(vp: HostedVp) -> None:
             nop
             nop
             hlt""")
-    outcome = guests.halted(vp.run(rax=0))
-    assert guests.local_exits(outcome, 2)
+    outcome = guests.halted(guests.asleep(vp).run(rax=0))
+    assert outcome.local_exits == 2
     assert bytes(vp.memory[outcome.rip - 4 : outcome.rip]) == b"\x66\x66\x0f\xa2"
 
 

@@ -225,7 +225,7 @@ def test_from_real_mode_to_long_mode(vp: HostedVp) -> None:
     assert body.header.execution_state == HvExecutionState.CR0_PE | HvExecutionState.EFER_LMA
     assert (body.header.cs.selector, body.header.cs.attributes) == (guests.CODE64, guests.TLFS_CODE64)
     assert (outcome.cr3, outcome.cr4, outcome.efer) == (guests.PML4, 0x20, 0x500)
-    assert guests.local_exits(guests.halted(vp.run(advance_rip=1)), 0)
+    assert guests.halted(guests.asleep(vp).run(advance_rip=1)).local_exits == 0
 
 
 def test_hello_in_real_mode(vp: HostedVp) -> None:

@@ -70,10 +70,11 @@ SET_AND_GET = """
 @pytest.mark.parametrize(("msr", "value"), MSR_VALUES, ids=lambda value: f"{value:#x}")
 def test_an_msr_of_the_guest(vp: HostedVp, msr: int, value: int) -> None:
     guests.start_long(vp, SET_AND_GET)
-    outcome = guests.halted(vp.run(rcx=msr | 0xABC << 32, rax=value & 0xFFFFFFFF | 1 << 40, rdx=value >> 32))
+    outcome = guests.halted(
+        guests.asleep(vp).run(rcx=msr | 0xABC << 32, rax=value & 0xFFFFFFFF | 1 << 40, rdx=value >> 32)
+    )
     assert (outcome.gps["rax"], outcome.gps["rdx"]) == (value & 0xFFFFFFFF, value >> 32)
-    assert guests.local_exits(outcome, 2)
-    assert outcome.guest_entries == outcome.local_exits + 1
+    assert (outcome.local_exits, outcome.guest_entries) == (2, 3)
 
 
 @pytest.mark.parametrize("msr", PASSED_MSRS, ids=lambda msr: msr.name)
@@ -81,13 +82,14 @@ def test_an_msr_that_the_guest_uses_itself(vp: HostedVp, msr: Msr) -> None:
     """Without an exit, in long mode: the guest is entered once. It keeps the value from one run to the next."""
     value, name = PASSED_VALUES[msr], f"HvX64Register{NAMES[msr]}"
     guests.start_long(vp, f"{SET_AND_GET}\n rdmsr\n hlt")
-    outcome = guests.halted(vp.run(rcx=msr | 0xABC << 32, rax=value & 0xFFFFFFFF | 1 << 40, rdx=value >> 32))
+    outcome = guests.halted(
+        guests.asleep(vp).run(rcx=msr | 0xABC << 32, rax=value & 0xFFFFFFFF | 1 << 40, rdx=value >> 32)
+    )
     assert (outcome.gps["rax"], outcome.gps["rdx"]) == (value & 0xFFFFFFFF, value >> 32)
-    assert guests.local_exits(outcome, 0), "two MSR instructions, and not an exit for each"
+    assert (outcome.local_exits, outcome.guest_entries) == (0, 1)
     assert vp.cpu.get_registers([name])[name] % (1 << 64) == value
-    again = guests.halted(vp.run(advance_rip=1, rax=0, rdx=0))
-    assert (again.gps["rax"], again.gps["rdx"]) == (value & 0xFFFFFFFF, value >> 32)
-    assert guests.local_exits(again, 0)
+    again = guests.halted(guests.asleep(vp).run(advance_rip=1, rax=0, rdx=0))
+    assert (again.gps["rax"], again.gps["rdx"], again.local_exits) == (value & 0xFFFFFFFF, value >> 32, 0)
     changed = value ^ 0x20
     (segment,) = vp.cpu.get_registers([name]).values()
     vp.cpu.set_registers({name: segment ^ 0x20})
@@ -99,7 +101,7 @@ def test_what_the_guest_has_set_is_not_the_sidecars(hosted: Session, vp: HostedV
     """The physical MSRs, as QEMU shows them and as a command reads them afterwards."""
     text = "".join(f"\n mov ecx, {msr:#x}\n mov eax, 0x40600\n xor edx, edx\n wrmsr" for msr in PASSED_MSRS)
     guests.start_long(vp, f"{text}\n hlt")
-    assert guests.local_exits(guests.halted(vp.run()), 0)
+    assert guests.halted(guests.asleep(vp).run()).guest_entries == 1
     shown = hosted.machine.hmp("info registers", cpu=1)
     assert re.search(r"^FS =0000 0000000000000000 ", shown, re.MULTILINE), shown
     assert re.search(r"^GS =0000 0000000000000000 ", shown, re.MULTILINE), shown
@@ -175,9 +177,8 @@ def test_an_msr_that_the_sidecar_does_not_know(vp: HostedVp, text: str, access: 
 @pytest.mark.parametrize("value", [1, 3, 7])
 def test_xsetbv(vp: HostedVp, value: int) -> None:
     guests.start_long(vp, "xsetbv\n xor eax, eax\n xgetbv\n hlt")
-    outcome = guests.halted(vp.run(rax=value, rdx=0, rcx=0))
-    assert (outcome.gps["rax"], outcome.gps["rdx"]) == (value, 0)
-    assert guests.local_exits(outcome, 1)
+    outcome = guests.halted(guests.asleep(vp).run(rax=value, rdx=0, rcx=0))
+    assert (outcome.gps["rax"], outcome.gps["rdx"], outcome.local_exits) == (value, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_performance_counters_are_refused(vp: HostedVp) -> None:
 @pytest.mark.parametrize("text", ["pause", "invd"])
 def test_instructions_that_do_nothing(vp: HostedVp, text: str) -> None:
     guests.start_long(vp, f"{text}\n {text}\n hlt")
-    assert guests.local_exits(guests.halted_at(vp.run(), guests.CODE + 4), 2)
+    assert guests.halted_at(guests.asleep(vp).run(), guests.CODE + 4).local_exits == 2
 
 
 def test_a_single_step_over_an_instruction_that_the_sidecar_finishes(vp: HostedVp) -> None:

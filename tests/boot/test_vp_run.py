@@ -79,12 +79,12 @@ def test_more_bytes_than_an_instruction_has(cpu: Cpu, vp: HostedVp) -> None:
 def test_halt_in_the_reset_state(vp: HostedVp) -> None:
     """Every field of the message and of the outcome, for one HLT at the reset vector."""
     vp.memory[guests.RESET_VECTOR] = 0xF4
-    outcome = vp.run(rax=0x1122334455667788, r15=15, cr2=0xCC2)
+    outcome = guests.asleep(vp).run(rax=0x1122334455667788, r15=15, cr2=0xCC2)
     body = guests.message(outcome, HvMessageType.X64_HALT).body.header
     assert (body.vp_index, body.instruction_length, body.access_type) == (1, 1, HvInterceptAccess.EXECUTE)
     assert (body.execution_state, body.rip, body.rflags) == (0, 0xFFF0, 2)
     assert (body.cs.base, body.cs.limit, body.cs.selector, body.cs.attributes) == (0xFFFF0000, 0xFFFF, 0xF000, 0x9B)
-    assert (guests.local_exits(outcome, 0), outcome.notifications) == (True, 0)
+    assert (outcome.guest_entries, outcome.local_exits, outcome.notifications) == (1, 0, 0)
     assert (outcome.exit_code, outcome.cpl, outcome.cs_attributes) == (SvmExit.HLT, 0, 0x9B)
     assert (outcome.rip, outcome.rsp, outcome.rflags) == (0xFFF0, 0, 2)
     assert (outcome.cr0, outcome.cr3, outcome.cr4, outcome.efer) == (0x60000010, 0, 0, 0)
