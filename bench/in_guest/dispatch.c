@@ -6,12 +6,11 @@
  *	dispatch futex HERE THERE COUNT GAP_US		a thread on CPU THERE is woken and wakes this one, by futex
  *	dispatch eventfd HERE THERE COUNT GAP_US	likewise, by eventfd
  *
- * Prints one line: minimum, lower quartile, median, upper quartile and maximum in nanoseconds. Between two there is
- * a gap, in which the other side goes to sleep. Statically linked, for a guest that has no compiler. begin() and end()
- * enclose what is measured; they are there to be found in QEMU's execution log.
+ * Prints the line of times.h. Between two commands there is a gap, in which the other side goes to sleep. Statically
+ * linked, for a guest that has no compiler.
  */
 #define _GNU_SOURCE
-#include <errno.h>
+#include <err.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -24,11 +23,10 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #include "sidecar_abi.h"
+#include "times.h"
 
 enum turn { OURS, THEIRS, OVER };
 
@@ -37,23 +35,6 @@ static int there_cpu;
 static _Atomic uint32_t turn;
 static int to_them, to_us;
 
-/* Not the same code, which would be one function. */
-__attribute__((noinline)) void begin(void)
-{
-	__asm__ volatile("nop" : : : "memory");
-}
-
-__attribute__((noinline)) void end(void)
-{
-	__asm__ volatile("nop; nop" : : : "memory");
-}
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "dispatch: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
 static void pin(int cpu)
 {
 	cpu_set_t set;
@@ -61,7 +42,7 @@ static void pin(int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	if (sched_setaffinity(0, sizeof(set), &set))
-		fail("sched_setaffinity");
+		err(1, "sched_setaffinity");
 }
 
 /* --- what is measured ----------------------------------------------------------------------- */
@@ -69,7 +50,7 @@ static void pin(int cpu)
 static void run(void)
 {
 	if (ioctl(device, SIDECAR_IOCTL_RUN, (unsigned long)number))
-		fail("RUN");
+		err(1, "RUN");
 }
 
 static void wait_while(uint32_t value)
@@ -104,7 +85,7 @@ static void *futex_partner(void *unused)
 static void send(int file, uint64_t value)
 {
 	if (write(file, &value, sizeof(value)) != sizeof(value))
-		fail("write");
+		err(1, "write");
 }
 
 static uint64_t receive(int file)
@@ -112,7 +93,7 @@ static uint64_t receive(int file)
 	uint64_t value;
 
 	if (read(file, &value, sizeof(value)) != sizeof(value))
-		fail("read");
+		err(1, "read");
 	return value;
 }
 
@@ -132,45 +113,6 @@ static void *eventfd_partner(void *unused)
 
 /* --- measuring ------------------------------------------------------------------------------ */
 
-static int by_size(const void *left, const void *right)
-{
-	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-
-	return a < b ? -1 : a > b;
-}
-
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
-}
-
-static void measure(void (*what)(void), int count, int gap_us)
-{
-	uint64_t *taken = calloc(count, sizeof(*taken));
-	double started = seconds(), ns;
-	uint64_t first = __rdtsc();
-
-	if (!taken || count < 1)
-		fail("no room for so many");
-	for (int i = 0; i < count; i++) {
-		begin();
-		uint64_t before = __rdtsc();
-
-		what();
-		taken[i] = __rdtsc() - before;
-		end();
-		usleep(gap_us);
-	}
-	ns = (seconds() - started) * 1e9 / (__rdtsc() - first);
-	qsort(taken, count, sizeof(*taken), by_size);
-	for (int i = 0; i <= 4; i++)
-		printf("%.0f%c", taken[(long)(count - 1) * i / 4] * ns, i == 4 ? '\n' : ' ');
-	free(taken);
-}
-
 static void between_threads(char **words, void *(*partner)(void *), void (*what)(void))
 {
 	pthread_t thread;
@@ -180,7 +122,7 @@ static void between_threads(char **words, void *(*partner)(void *), void (*what)
 	to_them = eventfd(0, 0);
 	to_us = eventfd(0, 0);
 	if (to_them < 0 || to_us < 0 || pthread_create(&thread, NULL, partner, NULL))
-		fail("a second thread");
+		err(1, "a second thread");
 	what();
 	measure(what, atoi(words[2]), atoi(words[3]));
 	pass_to(OVER);
@@ -194,7 +136,7 @@ int main(int argc, char **argv)
 		device = open(argv[2], O_RDWR);
 		number = atoi(argv[3]);
 		if (device < 0 || ioctl(device, SIDECAR_IOCTL_CLAIM, (unsigned long)number))
-			fail(argv[2]);
+			err(1, "%s", argv[2]);
 		measure(run, atoi(argv[4]), atoi(argv[5]));
 	} else if (argc == 6 && !strcmp(argv[1], "futex")) {
 		between_threads(argv + 2, futex_partner, futex_there_and_back);

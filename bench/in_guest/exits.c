@@ -6,71 +6,29 @@
  *	exits memory WHERE IMAGE GUESTS PAGES		memory that the kernel has for guests of so many pages
  *
  * WHERE is `kvm`, or DEVICE:CPU; further guests are on the CPUs that follow. IMAGE is of exit_guest.py. `time` prints
- * the same line as dispatch.c, `memory` bytes per guest. begin() and end() enclose what is measured, for QEMU's plugin.
+ * the line of times.h, `memory` bytes per guest.
  */
 #define _GNU_SOURCE
-#include <time.h>
-#include <x86intrin.h>
-
 #include "guests.h"
+#include "times.h"
 
 #define TOUCH 2
 #define MOST_GUESTS 16
 
-/* Not the same code, which would be one function. */
-__attribute__((noinline)) void begin(void)
-{
-	__asm__ volatile("nop" : : : "memory");
-}
-
-__attribute__((noinline)) void end(void)
-{
-	__asm__ volatile("nop; nop" : : : "memory");
-}
-
 /* --- time ----------------------------------------------------------------------------------- */
 
-static int by_size(const void *left, const void *right)
+static struct guest timed;
+
+static void to_its_next_exit(void)
 {
-	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-
-	return a < b ? -1 : a > b;
-}
-
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec + now.tv_nsec / 1e9;
+	run(&timed);
 }
 
 static void measure_time(int cpu, int rounds)
 {
-	uint64_t *taken = calloc(rounds, sizeof(*taken));
-	struct guest guest;
-	double started, ns;
-	uint64_t first;
-
-	if (!taken || rounds < 1)
-		fail("no room for so many");
-	create(&guest, cpu);
-	run(&guest);
-	started = seconds();
-	first = __rdtsc();
-	for (int i = 0; i < rounds; i++) {
-		begin();
-		uint64_t before = __rdtsc();
-
-		run(&guest);
-		taken[i] = __rdtsc() - before;
-		end();
-	}
-	ns = (seconds() - started) * 1e9 / (__rdtsc() - first);
-	qsort(taken, rounds, sizeof(*taken), by_size);
-	for (int i = 0; i <= 4; i++)
-		printf("%.0f%c", taken[(long)(rounds - 1) * i / 4] * ns, i == 4 ? '\n' : ' ');
-	free(taken);
+	create(&timed, cpu);
+	to_its_next_exit();
+	measure(to_its_next_exit, rounds, 0);
 }
 
 /* --- memory --------------------------------------------------------------------------------- */
@@ -83,7 +41,7 @@ static long free_pages(void)
 	long sum = 0, number;
 
 	if (!file)
-		fail("/proc/zoneinfo");
+		err(1, "/proc/zoneinfo");
 	while (fgets(line, sizeof(line), file))
 		if (sscanf(line, " nr_free_pages %ld", &number) == 1 ||
 		    sscanf(line, " count: %ld", &number) == 1)
@@ -98,7 +56,7 @@ static void measure_memory(int cpu, int guests, int pages)
 	long before;
 
 	if (guests < 1 || guests > MOST_GUESTS)
-		fail("not so many guests");
+		errx(1, "not so many guests");
 	parameters->count = pages;
 	parameters->kind = TOUCH;
 	before = free_pages();

@@ -9,6 +9,7 @@
 #ifndef GUESTS_H
 #define GUESTS_H
 
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -48,18 +49,12 @@ static void *image, *memory;
 static size_t memory_bytes;
 static volatile struct parameters *parameters;
 
-static void fail(const char *what)
-{
-	fprintf(stderr, "exits: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
 static int call(const char *name, int file, unsigned long request, const void *argument)
 {
 	int result = ioctl(file, request, argument);
 
 	if (result < 0)
-		fail(name);
+		err(1, "%s", name);
 	return result;
 }
 
@@ -84,7 +79,7 @@ static void sidecar_create(struct guest *guest, int cpu)
 	guest->page = mmap(NULL, SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, device,
 			   (off_t)cpu * SHARED_BYTES);
 	if (guest->page == MAP_FAILED)
-		fail("mmap of the command page");
+		err(1, "mmap of the command page");
 	sidecar_map(vm, IMAGE_GPA, image, IMAGE_BYTES);
 	if (memory_bytes)
 		sidecar_map(vm, 0, memory, memory_bytes);
@@ -103,7 +98,7 @@ static void sidecar_run(struct guest *guest)
 	    page->intercept_message.message_type !=
 		    SIDECAR_HV_MESSAGE_TYPE_X64_IO_PORT_INTERCEPT) {
 		errno = EPROTO;
-		fail("the guest did something else");
+		err(1, "the guest did something else");
 	}
 	page->run.advance_rip = header->instruction_length & 15;
 }
@@ -127,7 +122,7 @@ static void kvm_set_cpuid(int vcpu)
 					     CPUID_ENTRIES * sizeof(cpuid->entries[0]));
 
 	if (!cpuid)
-		fail("calloc");
+		err(1, "calloc");
 	cpuid->nent = CPUID_ENTRIES;
 	call("GET_SUPPORTED_CPUID", kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
 	call("SET_CPUID2", vcpu, KVM_SET_CPUID2, cpuid);
@@ -145,7 +140,7 @@ static void kvm_create(struct guest *guest)
 	guest->kvm = mmap(NULL, call("GET_VCPU_MMAP_SIZE", kvm, KVM_GET_VCPU_MMAP_SIZE, NULL),
 			  PROT_READ | PROT_WRITE, MAP_SHARED, guest->vcpu, 0);
 	if (guest->kvm == MAP_FAILED)
-		fail("mmap of kvm_run");
+		err(1, "mmap of kvm_run");
 	kvm_set_cpuid(guest->vcpu);
 }
 
@@ -154,7 +149,7 @@ static void kvm_run(struct guest *guest)
 	call("KVM_RUN", guest->vcpu, KVM_RUN, NULL);
 	if (guest->kvm->exit_reason != KVM_EXIT_IO) {
 		errno = EPROTO;
-		fail("the guest did something else");
+		err(1, "the guest did something else");
 	}
 }
 
@@ -181,7 +176,7 @@ static void *memory_of(size_t size)
 	char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (at == MAP_FAILED || (madvise(at, size, MADV_NOHUGEPAGE) && errno != EINVAL))
-		fail("memory of the guest");
+		err(1, "memory of the guest");
 	memset(at, 0, size);
 	return at;
 }
@@ -194,17 +189,17 @@ static int open_where(char *where)
 	if (!strcmp(where, "kvm")) {
 		kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 		if (kvm < 0)
-			fail("/dev/kvm");
+			err(1, "/dev/kvm");
 		return 0;
 	}
 	if (!colon) {
 		errno = EINVAL;
-		fail(where);
+		err(1, "%s", where);
 	}
 	*colon = 0;
 	device = open(where, O_RDWR | O_CLOEXEC);
 	if (device < 0)
-		fail(where);
+		err(1, "%s", where);
 	return atoi(colon + 1);
 }
 
@@ -214,7 +209,7 @@ static void read_image(const char *name)
 
 	image = memory_of(IMAGE_BYTES);
 	if (file < 0 || read(file, image, IMAGE_BYTES) != (ssize_t)IMAGE_BYTES)
-		fail(name);
+		err(1, "%s", name);
 	close(file);
 	parameters = (void *)((char *)image + CODE_OFFSET);
 }
