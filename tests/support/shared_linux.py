@@ -1,19 +1,13 @@
 """One machine with Linux in it for many tests, each of which finds it as the first one did."""
 
-import contextlib
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sidecar.layout import CpuStatus
 from sidecar.qemu.linux.agent_client import GuestError
 from sidecar.qemu.linux.kernels import Which
 from sidecar.qemu.linux_session import LinuxSession
-from sidecar.qemu.machine import MachineDied
-from sidecar.qemu.waiting import WaitedInVain
 from tests.support.linux_driver import CLASS, PARAMETERS, case, states, status, switch, unload, wait_settled
+from tests.support.shared_machine import SharedMachine
 from tests.support.stock_linux import StockLinux
 
 SMP = 8
@@ -23,28 +17,15 @@ PATIENCE_MS = 60_000
 """The driver's bound for what happens at once on a host that is not busy."""
 
 
-class SharedLinux:
-    """Boots at its first use, and anew when a test has left the machine unusable."""
+class SharedLinux(SharedMachine[LinuxSession]):
+    """Of SMP CPUs, with the kernel `which` and the driver built for it."""
+
+    unusable = (*SharedMachine.unusable, GuestError)
 
     def __init__(self, stock_linux: StockLinux, which: Which, directory: Path) -> None:
+        super().__init__(directory)
         self._which: Which = which
-        self._stock_linux, self._directory = stock_linux, directory
-        self._boots = 0
-        self._owned = contextlib.ExitStack()
-        self._session: LinuxSession | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """Ends the machine, if there is one."""
-        self._session = None
-        self._owned.close()
+        self._stock_linux = stock_linux
 
     def driven(self) -> LinuxSession:
         """The machine with the driver loaded and patient, and with all CPUs but the first for commands."""
@@ -54,20 +35,8 @@ class SharedLinux:
         """The same, and then the driver unloaded."""
         return self._prepared(bare)
 
-    def _prepared(self, prepare: Callable[[LinuxSession], None]) -> LinuxSession:
-        if self._session is not None:
-            try:
-                prepare(self._session)
-                return self._session
-            except (GuestError, MachineDied, WaitedInVain):
-                self.end()
-        self._boots += 1
-        directory = self._directory / str(self._boots)
-        shutil.rmtree(directory, ignore_errors=True)
-        booting = self._stock_linux.guest(directory, smp=SMP, which=self._which)
-        self._session = self._owned.enter_context(booting)
-        prepare(self._session)
-        return self._session
+    def _boot(self, directory: Path) -> LinuxSession:
+        return self._stock_linux.guest(directory, smp=SMP, which=self._which)
 
 
 def drive(session: LinuxSession) -> None:
