@@ -5,28 +5,24 @@
  *	kvm_run CPUID ROM GUEST...
  *
  * CPUID has a line per answer of the guest's CPUID: leaf, subleaf, EAX, EBX, ECX, EDX. ROM is the
- * page below 4 GiB, a GUEST is its memory from 0 on. Each begins in the reset state. Nobody knows
- * what is at a port, an address or in an MSR: answer() answers every read, as vp_run.py does.
+ * page below 4 GiB, a GUEST is its memory from 0 on. Each begins in the reset state.
  *
  * Prints JSON, one object per line: {"guest": file}, then for the reset state and each exit
- * {"exit": what, "accesses": [[what, address, bytes, value] ...], <registers, as TLFS names them>}.
- * Registers are those after the exit's instruction: `immediate_exit` has KVM complete it without
- * entering the guest.
+ * what kvm_exits.h tells.
  *
  * Ref: Linux Documentation/virt/kvm/api.rst.
  */
 #define _GNU_SOURCE
-#include <errno.h>
+#include <err.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "kvm_exits.h"
 #include "kvm_state.h"
 
 #define PAGE 4096
@@ -34,195 +30,6 @@
 #define MOST_EXITS 1000
 #define MOST_SECONDS 250
 #define MOST_LEAVES 256
-#define INTERRUPT_PORT 0xe1	/* a vector that is written here is an interrupt after this exit */
-#define WAKING_VECTOR 0x20	/* what ends a HLT */
-
-struct run {
-	int vm, vcpu;
-	struct kvm_run *shared;
-	uint64_t answered;	/* reads so far */
-	int vector;		/* of an interrupt that waits, or 0 */
-	int accesses;		/* printed of this exit */
-};
-
-/* What a read gets: of `size` bytes at `address`, the `count`th of this guest. */
-static uint64_t answer(uint64_t address, unsigned int size, uint64_t count)
-{
-	uint64_t value = (address + 1) * 0x9e3779b97f4a7c15ULL + count * 0xbf58476d1ce4e5b9ULL;
-
-	value ^= value >> 29;
-	return size == 8 ? value : value & ((1ULL << 8 * size) - 1);
-}
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static long must(int fd, unsigned long request, void *argument, const char *what)
-{
-	long result = ioctl(fd, request, argument);
-
-	if (result < 0)
-		fail(what);
-	return result;
-}
-
-/* Runs the guest, or only completes its instruction; is there another exit? */
-static int run(struct run *run, int enter)
-{
-	run->shared->immediate_exit = !enter;
-	if (!ioctl(run->vcpu, KVM_RUN, 0))
-		return 1;
-	if (errno != EINTR)
-		fail("KVM_RUN");
-	if (enter) {
-		fprintf(stderr, "KVM_RUN was interrupted\n");
-		exit(1);
-	}
-	return 0;
-}
-
-static void tell_access(struct run *run, const char *what, uint64_t address, unsigned int size,
-			uint64_t value)
-{
-	printf("%s[\"%s\", %llu, %u, %llu]", run->accesses++ ? ", " : "", what,
-	       (unsigned long long)address, size, (unsigned long long)value);
-}
-
-/* `data` is what is written, or where the answer goes. */
-static void access_of(struct run *run, const char *read, const char *write, int is_write,
-		      uint64_t address, unsigned int size, void *data)
-{
-	uint64_t value = 0;
-
-	if (is_write) {
-		memcpy(&value, data, size);
-	} else {
-		value = answer(address, size, run->answered++);
-		memcpy(data, &value, size);
-	}
-	tell_access(run, is_write ? write : read, address, size, value);
-}
-
-static void port_exit(struct run *run)
-{
-	struct kvm_run *shared = run->shared;
-	uint8_t *data = (uint8_t *)shared + shared->io.data_offset;
-
-	for (uint32_t n = 0; n < shared->io.count; n++, data += shared->io.size) {
-		access_of(run, "in", "out", shared->io.direction == KVM_EXIT_IO_OUT,
-			  shared->io.port, shared->io.size, data);
-		if (shared->io.port == INTERRUPT_PORT)
-			run->vector = *data;
-	}
-}
-
-/* Answers an exit that is an access; what it is called, or NULL if it is another one. */
-static const char *answer_exit(struct run *run)
-{
-	struct kvm_run *shared = run->shared;
-
-	switch (shared->exit_reason) {
-	case KVM_EXIT_IO:
-		port_exit(run);
-		return "port";
-	case KVM_EXIT_MMIO:
-		access_of(run, "read", "write", shared->mmio.is_write, shared->mmio.phys_addr,
-			  shared->mmio.len, shared->mmio.data);
-		return "memory";
-	case KVM_EXIT_X86_RDMSR:
-	case KVM_EXIT_X86_WRMSR:
-		shared->msr.error = 0;
-		access_of(run, "rdmsr", "wrmsr", shared->exit_reason == KVM_EXIT_X86_WRMSR,
-			  shared->msr.index, 8, &shared->msr.data);
-		return "msr";
-	default:
-		return NULL;
-	}
-}
-
-static const char *other_exit(const struct run *run)
-{
-	switch (run->shared->exit_reason) {
-	case KVM_EXIT_HLT:
-		return "halt";
-	case KVM_EXIT_IRQ_WINDOW_OPEN:
-		return "interrupt window";
-	case KVM_EXIT_SHUTDOWN:
-		return "triple fault";
-	case KVM_EXIT_INTERNAL_ERROR:
-		return "internal error";
-	default:
-		fprintf(stderr, "exit reason %u\n", run->shared->exit_reason);
-		return "unknown";
-	}
-}
-
-/* Delivers the interrupt that waits, if the guest takes it now; else KVM is asked to tell. */
-static void interrupt(struct run *run)
-{
-	struct kvm_run *shared = run->shared;
-	struct kvm_interrupt interrupt = { .irq = run->vector };
-
-	shared->request_interrupt_window = 0;
-	if (!run->vector)
-		return;
-	if (shared->ready_for_interrupt_injection && shared->if_flag) {
-		must(run->vcpu, KVM_INTERRUPT, &interrupt, "KVM_INTERRUPT");
-		run->vector = 0;
-	} else {
-		shared->request_interrupt_window = 1;
-	}
-}
-
-/* After that exit; has a halted guest that takes no interrupt ended? */
-static int goes_on(struct run *run, uint32_t reason)
-{
-	switch (reason) {
-	case KVM_EXIT_IO:
-	case KVM_EXIT_MMIO:
-	case KVM_EXIT_X86_RDMSR:
-	case KVM_EXIT_X86_WRMSR:
-	case KVM_EXIT_IRQ_WINDOW_OPEN:
-		return 1;
-	case KVM_EXIT_HLT:
-		if (run->shared->if_flag && !run->vector)
-			run->vector = WAKING_VECTOR;
-		return run->shared->if_flag;
-	default:
-		return 0;
-	}
-}
-
-/* One exit, told with the registers after it; does the guest go on? */
-static int one_exit(struct run *guest)
-{
-	const char *what;
-	uint32_t reason;
-
-	run(guest, 1);
-	reason = guest->shared->exit_reason;
-	if (reason == KVM_EXIT_IRQ_WINDOW_OPEN)
-		guest->shared->request_interrupt_window = 0; /* KVM leaves that to its VMM */
-	guest->accesses = 0;
-	printf("{\"accesses\": [");
-	what = answer_exit(guest);
-	if (what) {
-		while (run(guest, 0) && answer_exit(guest))
-			;
-	} else {
-		what = other_exit(guest);
-	}
-	printf("], \"exit\": \"%s\", ", what);
-	tell_state(guest->vcpu, guest->shared);
-	printf("}\n");
-	if (!goes_on(guest, reason))
-		return 0;
-	interrupt(guest);
-	return 1;
-}
 
 static void *read_file(const char *path, size_t *size)
 {
@@ -231,10 +38,10 @@ static void *read_file(const char *path, size_t *size)
 	void *memory;
 
 	if (length < 0)
-		fail(path);
+		err(1, "%s", path);
 	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	if (memory == MAP_FAILED)
-		fail(path);
+		err(1, "%s", path);
 	close(fd);
 	*size = length;
 	return memory;
@@ -248,7 +55,7 @@ static struct kvm_cpuid2 *read_cpuid(const char *path)
 	FILE *file = fopen(path, "r");
 
 	if (!file)
-		fail(path);
+		err(1, "%s", path);
 	while (cpuid->nent < MOST_LEAVES &&
 	       fscanf(file, "%x %x %x %x %x %x", &entry->function, &entry->index, &entry->eax,
 		      &entry->ebx, &entry->ecx, &entry->edx) == 6) {
@@ -305,7 +112,7 @@ static void run_guest(int kvm, const char *path, void *rom, struct kvm_cpuid2 *c
 	guest.vcpu = must(guest.vm, KVM_CREATE_VCPU, NULL, "KVM_CREATE_VCPU");
 	guest.shared = mmap(NULL, shared, PROT_READ | PROT_WRITE, MAP_SHARED, guest.vcpu, 0);
 	if (guest.shared == MAP_FAILED)
-		fail("mmap of the virtual processor");
+		err(1, "mmap of the virtual processor");
 	must(guest.vcpu, KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
 	finish_reset(guest.vcpu, cpuid);
 	printf("{\"guest\": \"%s\"}\n{\"accesses\": [], \"exit\": \"reset\", ", path);
@@ -331,7 +138,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (kvm < 0)
-		fail("/dev/kvm");
+		err(1, "/dev/kvm");
 	alarm(MOST_SECONDS);
 	cpuid = read_cpuid(argv[1]);
 	rom = read_file(argv[2], &size);

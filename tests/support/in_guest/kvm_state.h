@@ -6,10 +6,13 @@
  * Numbers are decimal; a segment is [base, limit, selector, attributes], a table [base, limit], and
  * `xsave` the first XSAVE_BYTES of the XSAVE image as hexadecimal digits.
  */
+#ifndef KVM_STATE_H
+#define KVM_STATE_H
+
+#include <err.h>
 #include <linux/kvm.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 
 #define XSAVE_BYTES 832		/* legacy part, header, and the upper halves of the YMM registers */
@@ -42,17 +45,18 @@ static const struct named_msr named_msrs[] = {
 
 #define NAMED_MSRS (sizeof(named_msrs) / sizeof(named_msrs[0]))
 
+static long must(int fd, unsigned long request, void *argument, const char *what)
+{
+	long result = ioctl(fd, request, argument);
+
+	if (result < 0)
+		err(1, "%s", what);
+	return result;
+}
+
 static void tell(const char *name, uint64_t value)
 {
 	printf("\"%s\": %llu, ", name, (unsigned long long)value);
-}
-
-static void get(int vcpu, unsigned long request, void *where, const char *what)
-{
-	if (ioctl(vcpu, request, where) < 0) {
-		perror(what);
-		exit(1);
-	}
 }
 
 static void tell_segment(const char *name, const struct kvm_segment *s)
@@ -73,7 +77,7 @@ static void tell_general(int vcpu)
 {
 	struct kvm_regs r;
 
-	get(vcpu, KVM_GET_REGS, &r, "KVM_GET_REGS");
+	must(vcpu, KVM_GET_REGS, &r, "KVM_GET_REGS");
 	tell("Rax", r.rax);
 	tell("Rcx", r.rcx);
 	tell("Rdx", r.rdx);
@@ -100,7 +104,7 @@ static void tell_special(int vcpu)
 	struct kvm_sregs s;
 	struct kvm_xcrs x;
 
-	get(vcpu, KVM_GET_SREGS, &s, "KVM_GET_SREGS");
+	must(vcpu, KVM_GET_SREGS, &s, "KVM_GET_SREGS");
 	tell_segment("Es", &s.es);
 	tell_segment("Cs", &s.cs);
 	tell_segment("Ss", &s.ss);
@@ -118,14 +122,14 @@ static void tell_special(int vcpu)
 	tell("Cr8", s.cr8);
 	tell("Efer", s.efer);
 	tell("ApicBase", s.apic_base);
-	get(vcpu, KVM_GET_DEBUGREGS, &d, "KVM_GET_DEBUGREGS");
+	must(vcpu, KVM_GET_DEBUGREGS, &d, "KVM_GET_DEBUGREGS");
 	tell("Dr0", d.db[0]);
 	tell("Dr1", d.db[1]);
 	tell("Dr2", d.db[2]);
 	tell("Dr3", d.db[3]);
 	tell("Dr6", d.dr6);
 	tell("Dr7", d.dr7);
-	get(vcpu, KVM_GET_XCRS, &x, "KVM_GET_XCRS");
+	must(vcpu, KVM_GET_XCRS, &x, "KVM_GET_XCRS");
 	tell("Xfem", x.xcrs[0].value);
 }
 
@@ -138,7 +142,7 @@ static void tell_msrs(int vcpu)
 
 	for (size_t n = 0; n < NAMED_MSRS; n++)
 		msrs.entries[n].index = named_msrs[n].index;
-	get(vcpu, KVM_GET_MSRS, &msrs, "KVM_GET_MSRS");
+	must(vcpu, KVM_GET_MSRS, &msrs, "KVM_GET_MSRS");
 	for (size_t n = 0; n < NAMED_MSRS; n++)
 		tell(named_msrs[n].name, msrs.entries[n].data);
 }
@@ -148,8 +152,8 @@ static void tell_events(int vcpu, const struct kvm_run *shared)
 	struct kvm_vcpu_events e;
 	struct kvm_mp_state activity;
 
-	get(vcpu, KVM_GET_VCPU_EVENTS, &e, "KVM_GET_VCPU_EVENTS");
-	get(vcpu, KVM_GET_MP_STATE, &activity, "KVM_GET_MP_STATE");
+	must(vcpu, KVM_GET_VCPU_EVENTS, &e, "KVM_GET_VCPU_EVENTS");
+	must(vcpu, KVM_GET_MP_STATE, &activity, "KVM_GET_MP_STATE");
 	tell("InterruptState", (e.interrupt.shadow ? 1 : 0) | (e.nmi.masked ? 2 : 0));
 	tell("PendingInterruption", e.interrupt.injected || e.nmi.injected || e.exception.injected);
 	tell("PendingEvent0", e.exception.pending);
@@ -161,7 +165,7 @@ static void tell_xsave(int vcpu)
 {
 	struct kvm_xsave image;
 
-	get(vcpu, KVM_GET_XSAVE, &image, "KVM_GET_XSAVE");
+	must(vcpu, KVM_GET_XSAVE, &image, "KVM_GET_XSAVE");
 	printf("\"xsave\": \"");
 	for (size_t n = 0; n < XSAVE_BYTES; n++)
 		printf("%02x", ((uint8_t *)image.region)[n]);
@@ -176,3 +180,5 @@ static void tell_state(int vcpu, const struct kvm_run *shared)
 	tell_events(vcpu, shared);
 	tell_xsave(vcpu);
 }
+
+#endif /* KVM_STATE_H */
