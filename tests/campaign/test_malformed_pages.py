@@ -1,10 +1,10 @@
-"""Malformed pages by the thousand; what is checked is in tests/support/malformed.py and malformed_races.py."""
+"""Malformed pages by the thousand; what is checked is in malformed*.py of tests/support."""
 
 import hypothesis
 from hypothesis import strategies
 
 from sidecar.qemu.session import Session
-from tests.support import malformed, malformed_races
+from tests.support import malformed, malformed_control, malformed_races
 
 
 @hypothesis.settings(max_examples=5000)
@@ -22,19 +22,19 @@ def test_any_raise(machine: Session, kind: int, argument: int) -> None:
 @hypothesis.settings(max_examples=2000)
 @hypothesis.given(statuses=strategies.lists(malformed.status_bytes, min_size=1, max_size=10))
 def test_any_statuses_during_a_command(machine: Session, statuses: list[int]) -> None:
-    malformed.check_status_during_a_command(machine, machine.cpus[2], statuses)
+    malformed_control.check_status_during_a_command(machine, machine.cpus[2], statuses)
 
 
 @hypothesis.settings(max_examples=3000)
 @hypothesis.given(target=malformed.response_targets)
 def test_any_response_target(machine: Session, target: tuple[int, int]) -> None:
-    malformed.check_response_target(machine, machine.cpus[2], *target)
+    malformed_control.check_response_target(machine, machine.cpus[2], *target)
 
 
 @hypothesis.settings(max_examples=500)
 @hypothesis.given(seed=malformed.u32)
 def test_garbage_on_the_control_page(machine: Session, seed: int) -> None:
-    malformed.check_control_page(machine, machine.cpus[2], seed)
+    malformed_control.check_control_page(machine, machine.cpus[2], seed)
 
 
 @hypothesis.settings(max_examples=1000)
