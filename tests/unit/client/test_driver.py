@@ -1,4 +1,4 @@
-"""Commanding through device files, against a simulated driver: claims, errors in words, threads, event loops."""
+"""Commanding through device files, against a simulated driver: claims, errors in words, runs and who waits for them."""
 
 import asyncio
 import os
@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -250,103 +249,3 @@ def test_a_thread_is_told_what_an_event_loop_has_read(sidecar: Sidecar) -> None:
     asyncio.run(use())
     thread.join(5)
     assert over
-
-
-# --- event loops ---
-
-
-@pytest.fixture(params=["driver", "no-module"])
-def any_sidecar(request: pytest.FixtureRequest, guest: Guest) -> Iterator[Sidecar]:
-    with guest.with_driver() if request.param == "driver" else guest.without_module() as opened:
-        assert opened.backing == request.param
-        yield opened
-
-
-def test_many_at_once(any_sidecar: Sidecar) -> None:
-    async def use() -> list[dict[str, int]]:
-        cpus = [any_sidecar.async_cpu(number) for number in (1, 2, 3, 5, 6)]
-        for _ in range(10):
-            await asyncio.gather(*(cpu.none() for cpu in cpus))
-        await asyncio.gather(*(cpu.set_registers({"HvX64RegisterDr1": cpu.cpu.number}) for cpu in cpus))
-        return await asyncio.gather(*(cpu.get_registers(["HvX64RegisterDr1"]) for cpu in cpus))
-
-    assert asyncio.run(use()) == [{"HvX64RegisterDr1": number} for number in (1, 2, 3, 5, 6)]
-
-
-def test_a_cancelled_task_stops_its_run(any_sidecar: Sidecar) -> None:
-    async def use() -> None:
-        cpu = any_sidecar.async_cpu(1)
-        task = asyncio.create_task(cpu.execute(SidecarCommand.RAISE, WAIT))
-        await asyncio.sleep(0.02)
-        assert cpu.cpu.status == CpuStatus.RUN
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert cpu.cpu.status == CpuStatus.IDLE
-        await cpu.none()
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(cpu.execute(SidecarCommand.RAISE, WAIT), 0.02)
-        await cpu.none()
-
-    asyncio.run(use())
-
-
-def test_a_cancelled_task_whose_cpu_does_not_obey(any_sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is restarted; the loop goes on meanwhile."""
-    monkeypatch.setattr("sidecar.client.async_cpu.STOP_SECONDS", 0.05)
-
-    async def use() -> None:
-        cpu = any_sidecar.async_cpu(1)
-        task = asyncio.create_task(cpu.raise_fault(RaiseKind.SPIN))
-        await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await cpu.none()
-        assert cpu.cpu.boot_record()["arrivals"] == 2
-
-    asyncio.run(use())
-
-
-def test_a_time_out_while_the_loop_goes_on(any_sidecar: Sidecar) -> None:
-    async def use() -> None:
-        cpu, other = any_sidecar.async_cpu(1), any_sidecar.async_cpu(2)
-        spin = asyncio.create_task(cpu.raise_fault(RaiseKind.SPIN, seconds=0.05))
-        while not spin.done():
-            await other.none()
-        with pytest.raises(CommandTimeout, match=r"did not finish RAISE within 0\.05 s"):
-            await spin
-        await cpu.none()
-
-    asyncio.run(use())
-
-
-def test_a_fault_and_an_error_in_a_task(any_sidecar: Sidecar) -> None:
-    async def use() -> None:
-        cpu = any_sidecar.async_cpu(1)
-        with pytest.raises(SidecarCommandError, match=UNKNOWN_COMMAND):
-            await cpu.execute(0x63)
-        with pytest.raises(CpuFaulted, match="#GP"):
-            await cpu.raise_fault(RaiseKind.GENERAL_PROTECTION)
-        cpu.cpu.restart()
-        await cpu.none()
-
-    asyncio.run(use())
-
-
-def test_one_task_at_a_time(any_sidecar: Sidecar) -> None:
-    async def use() -> None:
-        cpu = any_sidecar.async_cpu(1)
-        first = asyncio.create_task(cpu.execute(SidecarCommand.RAISE, WAIT))
-        await asyncio.sleep(0.01)
-        with pytest.raises(CpuBusy, match="executes a command"):
-            await cpu.none()
-        first.cancel()
-        await asyncio.wait([first])
-
-    asyncio.run(use())
-
-
-def test_a_loop_after_a_loop(any_sidecar: Sidecar) -> None:
-    for _ in range(3):
-        asyncio.run(partial(any_sidecar.async_cpu(1).none)())
