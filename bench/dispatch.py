@@ -18,6 +18,7 @@ from sidecar.bench.context import Context
 from sidecar.bench.figures import Figure, Group, Table
 from sidecar.bench.plot import BLUE, ORANGE, Bar, draw_bars
 from sidecar.bench.trace import Counted, Trace, addresses, count
+from sidecar.qemu.linux.agent_client import Guest
 from sidecar.qemu.linux.kernels import Which
 from sidecar.qemu.linux_session import LinuxSession
 
@@ -33,26 +34,31 @@ GAP_US = 200
 POLL_US = 1000
 PINNED = f"taskset {1 << HERE:x}"
 DEBUG = "/sys/kernel/debug/sidecar_bench"
-POLL = "/sys/module/sidecar/parameters/poll_us"
+PARAMETERS = "/sys/module/sidecar/parameters"
 
-TEXT = f"""Linux on CPU {HERE} of {SMP} asks; the other CPU halts in between. Medians of {ROUNDS} times {COUNT}, taken
-by turns in one guest, with the quartiles. Guest instructions are counted on both CPUs by a plugin for QEMU, from the
-request to its end and, on the CPU that was asked, until it sleeps again; rounds of a loop that only waits are left out;
-the lower quartile of {COUNTED - 1}, which no timer interrupt is in. While they are counted the CPU that was asked is
-fast compared with the other: a sleeping command then ends before its caller sleeps."""
+TEXT = f"""Linux on CPU {HERE} of {SMP} asks, {GAP_US} us after it was answered. "Sleeping": who asks sleeps until the
+end, and the other CPU halts in between. "Polled": who asks looks for the end (the driver's `poll_us`), and the other
+CPU halts. "Polled by both": that CPU looks for the next command too (`halt_poll_us`), so nobody has to be woken. In
+Linux's own ways the other CPU halts. Medians of {ROUNDS} times {COUNT}, taken by turns in one guest, with the
+quartiles. Guest instructions are counted on both CPUs by a plugin for QEMU, from the request to its end and, on the
+CPU that was asked, until it sleeps again; rounds of a loop that only waits are left out; the lower quartile of
+{COUNTED - 1}, which no timer interrupt is in. While they are counted the CPU that was asked is fast compared with the
+other: a sleeping command then ends before its caller sleeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
     """One way to have another CPU do something, and be told of its end.
 
-    `command` has {{count}} and {{gap}}; `poll_us` is the driver's parameter; `counted`: its instructions are, too.
+    `command` has {{count}} and {{gap}}; `poll_us` and `halt_poll_us` are the driver's parameters; `counted`: its
+    instructions are, too.
     """
 
     name: str
     command: str
     there: int
     poll_us: int = 0
+    halt_poll_us: int = 0
     module: bool = False
     counted: bool = True
 
@@ -75,9 +81,11 @@ class Taken:
 RUN_C = f"/root/dispatch run /dev/sidecar0 {COMMANDED} {{count}} {{gap}}"
 RUN_PYTHON = f"python3 /root/dispatch.py {COMMANDED} {{count}} {{gap}}"
 WAYS = (
+    Way("sidecar, kernel, polled by both", f"cat {DEBUG}/run", COMMANDED, POLL_US, POLL_US, module=True),
     Way("sidecar, kernel, polled", f"cat {DEBUG}/run", COMMANDED, POLL_US, module=True),
     Way("sidecar, kernel, sleeping", f"cat {DEBUG}/run", COMMANDED, module=True),
     Way("smp_call_function_single", f"cat {DEBUG}/smp_call", LINUXS, module=True),
+    Way("sidecar, C, polled by both", RUN_C, COMMANDED, POLL_US, POLL_US),
     Way("sidecar, C, polled", RUN_C, COMMANDED, POLL_US),
     Way("sidecar, C, sleeping", RUN_C, COMMANDED),
     Way("futex, there and back", f"/root/dispatch futex {HERE} {LINUXS} {{count}} {{gap}}", LINUXS),
@@ -85,7 +93,7 @@ WAYS = (
     Way("sidecar, Python, polled", RUN_PYTHON, COMMANDED, POLL_US, counted=False),
     Way("sidecar, Python, sleeping", RUN_PYTHON, COMMANDED, counted=False),
 )
-OURS, LINUXS_OWN = WAYS[0], WAYS[2]
+OURS, LINUXS_OWN = WAYS[:2], WAYS[3]
 AIM = "at most 0.3"
 
 
@@ -153,7 +161,7 @@ class _Guest:
         return self._guest.run(f"{PINNED} {way.command.format(count=times, gap=GAP_US)}").check().stdout
 
     def _prepare(self, way: Way, times: int) -> None:
-        self._guest.run(f"echo {way.poll_us} > {POLL}").check()
+        look_for(self._guest, way.poll_us, way.halt_poll_us)
         if way.module:
             options = f"cpu={COMMANDED} linux_cpu={LINUXS} count={times} gap_us={GAP_US}"
             self._guest.run(f"insmod /root/{programs.BENCH_MODULE}.ko {options}").check()
@@ -166,6 +174,11 @@ class _Guest:
         said = self._guest.run("grep ' sidecar_bench_[be]' /proc/kallsyms").check().stdout
         found = {words[2]: int(words[0], 16) for words in map(str.split, said.splitlines())}
         return found["sidecar_bench_begin"], found["sidecar_bench_end"]
+
+
+def look_for(guest: Guest, poll_us: int, halt_poll_us: int) -> None:
+    """From now on driver and CPU look for each other so long."""
+    guest.run(f"echo {poll_us} > {PARAMETERS}/poll_us; echo {halt_poll_us} > {PARAMETERS}/halt_poll_us").check()
 
 
 def parse(line: str) -> Taken:
@@ -203,16 +216,16 @@ def usual(numbers: Sequence[int]) -> int:
 
 
 def _ratios(times: dict[str, list[Taken]], counted: dict[str, list[Counted]]) -> tuple[Figure, ...]:
-    """What the polled command costs by Linux's own call."""
-    name = f"{OURS.name}, by {LINUXS_OWN.name}"
-    each = [one.median / other.median for one, other in zip(times[OURS.name], times[LINUXS_OWN.name], strict=True)]
-    spread = f"{min(each):.2f} to {max(each):.2f}, {len(each)} rounds"
-    in_time = _us(times[OURS.name]) / _us(times[LINUXS_OWN.name])
-    figures = [Figure(f"{name}, in time", f"{in_time:.2f}", spread, AIM, tuple(each), "1")]
-    ours, theirs = counted.get(OURS.name), counted.get(LINUXS_OWN.name)
-    if ours and theirs:
-        in_instructions = usual([one.both for one in ours]) / usual([one.both for one in theirs])
-        figures.append(
-            Figure(f"{name}, in guest instructions", f"{in_instructions:.2f}", "", AIM, (in_instructions,), "1")
-        )
+    """What the polled commands cost by Linux's own call."""
+    figures = []
+    for way in OURS:
+        name = f"{way.name}, by {LINUXS_OWN.name}"
+        each = [one.median / other.median for one, other in zip(times[way.name], times[LINUXS_OWN.name], strict=True)]
+        spread = f"{min(each):.2f} to {max(each):.2f}, {len(each)} rounds"
+        in_time = _us(times[way.name]) / _us(times[LINUXS_OWN.name])
+        figures.append(Figure(f"{name}, in time", f"{in_time:.2f}", spread, AIM, tuple(each), "1"))
+        ours, theirs = counted.get(way.name), counted.get(LINUXS_OWN.name)
+        if ours and theirs:
+            ratio = usual([one.both for one in ours]) / usual([one.both for one in theirs])
+            figures.append(Figure(f"{name}, in guest instructions", f"{ratio:.2f}", "", AIM, (ratio,), "1"))
     return tuple(figures)

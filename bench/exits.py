@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sidecar.bench import exit_guest, programs
 from sidecar.bench.context import Context, Tell
-from sidecar.bench.dispatch import Taken, parse
+from sidecar.bench.dispatch import Taken, look_for, parse
 from sidecar.bench.exit_guest import Round
 from sidecar.bench.figures import Figure, Group, Table, measured
 from sidecar.bench.plot import BLUE, ORANGE, Bar, draw_bars
@@ -37,17 +37,17 @@ LOOPS, LOOPED = 200, 40
 COUNTED = 30
 POLL_US = 1000
 GUESTS, PAGES, LOOKS = 3, 8192, 3
-POLL = "/sys/module/sidecar/parameters/poll_us"
 IMAGE = "/root/guest.img"
 KIB = 1024
 
-TEXT = f"""A guest in 64-bit mode, without Linux: on a CPU of the sidecar, asked by Linux on CPU {HERE} of {SMP}, and by
-KVM (`kvm-amd` of the same Linux) on that CPU {HERE}, by turns. "To the VMM" is an OUT to a port of nobody's, from one
-call of the VMM to the next. The others are finished below it: rounds of {LOOPS} CPUID (leaf 1) or RDMSR (EFER) and that
-OUT, whose time alone is taken off. Medians of {ROUNDS} times {COUNT} exits and {LOOPED} rounds, with the quartiles; a
-ratio has the range of the {ROUNDS} times. Guest instructions are counted as those of commands are, of all CPUs and the
-guest: the fewest of {COUNTED - 1}, which no timer interrupt is in. TCG does not tell the next RIP, so KVM decodes each
-CPUID and RDMSR, and the sidecar looks at it; on hardware that tells, neither does.
+TEXT = f"""A guest in 64-bit mode, without Linux: on a CPU of the sidecar, asked by Linux on CPU {HERE} of {SMP}, and
+by KVM (`kvm-amd` of the same Linux) on that CPU {HERE}, by turns. "To the VMM" is an OUT to a port of nobody's, from
+one call of the VMM to the next; "polled" and "polled by both" are as with commands. The others are finished below it:
+rounds of {LOOPS} CPUID (leaf 1) or RDMSR (EFER) and that OUT, whose time alone is taken off. Medians of {ROUNDS}
+times {COUNT} exits and {LOOPED} rounds, with the quartiles; a ratio has the range of the {ROUNDS} times. Guest
+instructions are counted as those of commands are, of all CPUs and the guest: the fewest of {COUNTED - 1}, which no
+timer interrupt is in. TCG does not tell the next RIP, so KVM decodes each CPUID and RDMSR, and the sidecar looks at
+it; on hardware that tells, neither does.
 
 Memory: what Linux has less of (free pages, and those that CPUs keep) with {GUESTS} guests of one virtual processor, by
 guest, without the guest's own memory: {PAGES * PAGE_SIZE >> 20} MiB in small pages, all of them touched by the guest.
@@ -62,6 +62,7 @@ class Way:
     name: str
     sidecars: bool = True
     poll_us: int = 0
+    halt_poll_us: int = 0
     python: bool = False
 
     @property
@@ -80,12 +81,14 @@ class Exit:
     kind: Round = Round.CPUID
 
 
+BOTH = Way("sidecar, C, polled by both", poll_us=POLL_US, halt_poll_us=POLL_US)
 POLLED, SLEEPING = Way("sidecar, C, polled", poll_us=POLL_US), Way("sidecar, C, sleeping")
-PYTHON, KVM = Way("sidecar, Python, polled", poll_us=POLL_US, python=True), Way("KVM, C", sidecars=False)
+PYTHON = Way("sidecar, Python, polled by both", poll_us=POLL_US, halt_poll_us=POLL_US, python=True)
+KVM = Way("KVM, C", sidecars=False)
 TO_VMM = Exit("to the VMM", 0.8)
 CPUID, RDMSR = Exit("CPUID", 0.5, LOOPS, Round.CPUID), Exit("RDMSR", 0.5, LOOPS, Round.RDMSR)
 TRIED = (
-    *((TO_VMM, way) for way in (POLLED, SLEEPING, KVM, PYTHON)),
+    *((TO_VMM, way) for way in (BOTH, POLLED, SLEEPING, KVM, PYTHON)),
     *((exit, way) for exit in (CPUID, RDMSR) for way in (SLEEPING, KVM)),
 )
 """What is measured, in the order of each round: exits to the VMM come first, whose time is in the others' rounds."""
@@ -150,7 +153,7 @@ class Guest:
                 continue
             with trace.noting(self._session.machine):
                 self._run(way, min(exit.loops, 1), exit.kind, COUNTED)
-            works = (COMMANDED if way.sidecars else HERE,)
+            works = () if way.halt_poll_us else (COMMANDED if way.sidecars else HERE,)
             executed = trace.executed()
             counted[exit, way] = count(executed, begin=begin, end=end, here=HERE, there=COMMANDED, works=works)
         return counted
@@ -165,8 +168,8 @@ class Guest:
             command = f"python3 /root/exits.py {COMMANDED} {times}"
         else:
             command = f"/root/exits time {way.where} {IMAGE} {times} {loops} {int(kind)}"
-        script = f"echo {way.poll_us} > {POLL}; taskset {1 << HERE:x} {command}"
-        return self._guest.run(script).check().stdout
+        look_for(self._guest, way.poll_us, way.halt_poll_us)
+        return self._guest.run(f"taskset {1 << HERE:x} {command}").check().stdout
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,9 @@ from sidecar.qemu.machine import Machine
 
 LONGEST_LOOP = 100
 FEWEST_ROUNDS = 16
-"""A loop of somebody who waits: instructions from look to look at most, and rounds at least."""
+NOW_AND_THEN = 8
+"""A loop of somebody who waits: instructions from look to look at most, and rounds at least; and how many more some
+rounds have, such as a PAUSE that does not follow every look."""
 
 HEAD = struct.Struct("<4Q")
 NOTE_BYTES = 8
@@ -138,6 +140,8 @@ def without_waiting(addresses: list[int]) -> int:
         return 0
     address, _ = Counter(addresses).most_common(1)[0]
     places = [place for place, one in enumerate(addresses) if one == address]
-    rounds = Counter(tuple(addresses[start:stop]) for start, stop in pairwise(places) if stop - start <= LONGEST_LOOP)
-    usual, repeated = rounds.most_common(1)[0] if rounds else ((), 0)
-    return len(addresses) - (repeated * len(usual) if repeated >= FEWEST_ROUNDS else 0)
+    ways = [tuple(addresses[start:stop]) for start, stop in pairwise(places) if stop - start <= LONGEST_LOOP]
+    usual, repeated = Counter(ways).most_common(1)[0] if ways else ((), 0)
+    if repeated < FEWEST_ROUNDS:
+        return len(addresses)
+    return len(addresses) - sum(len(way) for way in ways if len(way) <= len(usual) + NOW_AND_THEN)

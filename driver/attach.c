@@ -52,8 +52,12 @@ static void look_at(struct sidecar_cpu *cpu)
 {
 	if (cpu->linux_only)
 		return;
-	/* A virtual processor of before is nobody's now, and its memory may be anybody's. */
+	/* A virtual processor of before is nobody's now, and its memory may be anybody's. Whoever
+	 * looked for an end is gone.
+	 */
 	WRITE_ONCE(cpu->privileged->vp_created, 0);
+	WRITE_ONCE(cpu->privileged->quiet, 0);
+	WRITE_ONCE(cpu->privileged->halt_poll, 0);
 	if (cpu_online(cpu->number)) {
 		note_taken(cpu);
 	} else if (sidecar_status(cpu) == SIDECAR_CPU_STATUS_FAULTED) {

@@ -45,6 +45,10 @@ unsigned int sidecar_poll_us;
 module_param_cb(poll_us, &poll_ops, &sidecar_poll_us, 0644);
 MODULE_PARM_DESC(poll_us, "how long RUN looks for the end of the command before it sleeps, 0 to 1000 us");
 
+unsigned int sidecar_halt_poll_us;
+module_param_cb(halt_poll_us, &poll_ops, &sidecar_halt_poll_us, 0644);
+MODULE_PARM_DESC(halt_poll_us, "how long a CPU looks for its next command after one before it halts, 0 to 1000 us");
+
 static int set_hang(const char *text, const struct kernel_param *param)
 {
 	return param_set_uint_minmax(text, param, 0, 600000);

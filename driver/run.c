@@ -3,8 +3,9 @@
  * Commands on a CPU, from the claim to the end.
  *
  *   AVAIL -> SYNC or ASYNC     under node->lock, in which IDLE becomes RUN in the control page
- *   request vector             to the CPU, in case it sleeps; under the same lock, because after it
- *                              the command may have ended, and Linux may have the CPU
+ *   request vector             to the CPU, unless it says that it looks itself; under the same lock,
+ *                              because after it the command may have ended, and Linux may have
+ *                              the CPU
  *   RUN -> IDLE                by the CPU; its attention interrupt has the node scanned
  *   SYNC -> AVAIL              by who waits; ASYNC -> STOPPED by the scan, -> AVAIL by read()
  *
@@ -18,6 +19,13 @@
 #include <asm/tsc.h>
 
 #include "vp.h"
+
+#define LOOKS_PER_PAUSE 32
+
+static u64 ticks(unsigned int us)
+{
+	return (u64)us * tsc_khz / 1000;
+}
 
 /* The CPU is told to run what is in its command page; the file holds it from now on. */
 static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sidecar_state state)
@@ -38,12 +46,15 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 	if (!err) {
 		WRITE_ONCE(cpu->privileged->quiet,
 			   state == SIDECAR_SYNC && READ_ONCE(sidecar_poll_us));
+		WRITE_ONCE(cpu->privileged->halt_poll, ticks(READ_ONCE(sidecar_halt_poll_us)));
 		found = sidecar_move(cpu, SIDECAR_CPU_STATUS_IDLE, SIDECAR_CPU_STATUS_RUN);
 		if (found == SIDECAR_CPU_STATUS_IDLE) {
 			sidecar_own(cpu, file);
 			cpu->last_command = command;
 			WRITE_ONCE(cpu->state, state);
-			sidecar_request(cpu);
+			/* The status was changed by a locked exchange: see halt_poll, kernel/park.py. */
+			if (!READ_ONCE(cpu->privileged->polling))
+				sidecar_request(cpu);
 		} else {
 			err = -EIO;
 			WRITE_ONCE(cpu->privileged->quiet, 0);
@@ -90,18 +101,21 @@ bool sidecar_cancel(struct sidecar_cpu *cpu)
 }
 
 /* Looks for the end without sleeping, for poll_us at most and while nobody else wants this CPU;
- * true if the command ended. Between looks is a PAUSE, with which an emulated CPU lets others run.
+ * true if the command ended. A PAUSE now and then has an emulated CPU let others run; it costs
+ * more than many looks there.
  */
 static bool poll_for_end(struct sidecar_cpu *cpu)
 {
-	u64 started = rdtsc(), ticks = (u64)READ_ONCE(sidecar_poll_us) * tsc_khz / 1000;
+	u64 started = rdtsc(), longest = ticks(READ_ONCE(sidecar_poll_us));
+	unsigned int looks;
 	bool ended;
 
 	if (!READ_ONCE(cpu->privileged->quiet))
 		return false;
-	while (!(ended = !sidecar_in_command(cpu)) && !need_resched() &&
-	       rdtsc() - started < ticks)
-		cpu_relax();
+	for (looks = 1; !(ended = !sidecar_in_command(cpu)) && !need_resched() &&
+			rdtsc() - started < longest; looks++)
+		if (looks % LOOKS_PER_PAUSE == 0)
+			cpu_relax();
 	WRITE_ONCE(cpu->privileged->quiet, 0);
 	/* The caller looks once more; the CPU reads `quiet` after it has changed its status. */
 	if (!ended)

@@ -172,6 +172,7 @@ struct sidecar_machine {
 extern struct sidecar_machine sidecar;
 extern unsigned int sidecar_timeout_ms;
 extern unsigned int sidecar_poll_us;
+extern unsigned int sidecar_halt_poll_us;
 extern unsigned int sidecar_hang_ms;
 extern bool sidecar_online;
 

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x5e03e6f61bc54ecaULL
+#define SIDECAR_ABI_HASH 0x30bb71d96476c2b7ULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -1300,7 +1300,10 @@ struct sidecar_log_ring {
 	__u8 text[4080];
 };
 
-/* Driver to one CPU: its virtual processor; user space never maps it. */
+/*
+ * Driver and one CPU: who looks for what itself, its virtual processor; user space never maps
+ * it.
+ */
 struct sidecar_privileged_page {
 	/* 0x0: ABI_VERSION of the sidecar, written on arrival */
 	__u32 abi_version;
@@ -1321,16 +1324,26 @@ struct sidecar_privileged_page {
 	__u64 guest_root_pa;
 	/* 0x30: I/O permission map of three pages; 0: the sidecar's, in which every port exits */
 	__u64 iopm_pa;
-	/* 0x38: zero */
-	__u64 reserved_38;
+	/*
+	 * 0x38: driver: TSC ticks for which a CPU that is done looks for a command before it
+	 * halts
+	 */
+	__u32 halt_poll;
+	/* 0x3c: zero */
+	__u32 reserved_3c;
 	/* 0x40: counted up by the driver after it has changed the nested page tables */
 	__u64 guest_generation;
 	/* 0x48: zero */
 	__u8 reserved_48[56];
 	/* 0x80: guest_generation from which on the CPU uses no older translation, written by it */
 	__u64 seen_generation;
-	/* 0x88: zero */
-	__u8 reserved_88[56];
+	/*
+	 * 0x88: CPU: not 0 from before its status is IDLE until it may halt: a command needs no
+	 * request
+	 */
+	__u32 polling;
+	/* 0x8c: zero */
+	__u8 reserved_8c[52];
 	/* 0xc0: bits ORed in by the driver, taken by the CPU when a run ends */
 	__u64 doorbell;
 	/* 0xc8: zero */

@@ -8,10 +8,11 @@ On every other CPU, at each arrival: INIT and SIPI bring it to `trampoline` in r
 `enable_x2apic`, `fan_out` to help start the others, `reset_vp`, `reset_pages`; `finish` sets the status to IDLE.
 
 From then on it sits in `park`: halted until the status byte in the control page says otherwise. RUN and STOP lead to
-`execute`, which takes a command from the command page and ends in `finish`; REMOVE leads to `remove`. An interrupt is
-`request`, `timer`, `spurious` or `stray` and returns to `park`, or to `run_window` if it came from there. A fault
-anywhere goes through `fault_entry`, which records it, sets FAULTED, raises attention and ends in `halt_forever`; INIT
-and SIPI bring the CPU back to `trampoline`.
+`execute`, which takes a command from the command page and ends in `finish`; before the CPU halts again, `halt_poll`
+looks for the next one for as long as the driver wishes. REMOVE leads to `remove`. An interrupt is `request`, `timer`,
+`spurious` or `stray` and returns to `park`, or to `run_window` if it came from there. A fault anywhere goes through
+`fault_entry`, which records it, sets FAULTED, raises attention and ends in `halt_forever`; INIT and SIPI bring the CPU
+back to `trampoline`.
 
 RUN_VP is `run_vp`: `prepare_vp` sets up what the driver gave, `take_run` reads the inputs, `load_context`, then the
 back end's turn. On AMD that is `svm_run`: look, `svm_deliver`, `svm_enter`, `svm_requeue`, `svm_exit`, again, until

@@ -120,13 +120,15 @@ def finish() -> str:
     A driver that stops looking clears `quiet`, then looks once more, with a full barrier between; here the status is
     changed by a locked instruction before `quiet` is read. So one of the two sees what the other did.
     Whatever else the status has become in the meantime, park deals with.
-    In: nothing. Out: park. Interrupts: off. Stack: 8 bytes.
+    In: nothing. Out: halt_poll, or park if the status is another. Interrupts: off. Stack: 8 bytes.
     """
     return f"""
     finish: mov     ecx, dword ptr [rip + vp_globals + VpGlobals.node_cpu_index]
             lea     rbx, [rip + control_page + ControlPage.cpu_status]
             add     rbx, rcx
             movzx   r9d, byte ptr [rbx]{record("FINISHED", "r9d")}
+            mov     r9d, dword ptr [rip + privileged_page + PrivilegedPage.halt_poll]
+            mov     dword ptr [rip + privileged_page + PrivilegedPage.polling], r9d     # is there with IDLE
             mov     ecx, CpuStatus.IDLE
             mov     eax, CpuStatus.RUN
             lock cmpxchg byte ptr [rbx], cl         # releases everything written before
@@ -135,8 +137,47 @@ def finish() -> str:
             lock cmpxchg byte ptr [rbx], cl
             jne     park
     .idle:  cmp     dword ptr [rip + privileged_page + PrivilegedPage.quiet], 0
-            jne     park
+            jne     halt_poll
             call    raise_attention
+            jmp     halt_poll
+    """
+
+
+LOOKS_PER_PAUSE = 32
+"""PAUSE has an emulated CPU let others run, which costs more than many looks, and a real one spare its neighbour."""
+
+
+def halt_poll() -> str:
+    """Look for the next command for as long as the driver wishes, before the CPU halts.
+
+    Who makes the status RUN and then finds `polling` sends no request. So `polling` is cleared by a locked instruction,
+    and park looks at the status once more after it. Interrupts stay pending meanwhile.
+    In: nothing. Out: park. Clobbers: rax, rbx, rcx, rdx, r8, r9. Interrupts: off. Stack: 0 bytes.
+    """
+    return f"""
+    halt_poll:
+            mov     r9d, dword ptr [rip + privileged_page + PrivilegedPage.polling]
+            test    r9d, r9d
+            jz      park
+            mov     ecx, dword ptr [rip + vp_globals + VpGlobals.node_cpu_index]
+            lea     rbx, [rip + control_page + ControlPage.cpu_status]
+            add     rbx, rcx
+            mov     ecx, {LOOKS_PER_PAUSE}
+            rdtsc
+            mov     r8d, eax                        # 32 bits are enough: halt_poll has no more
+    .look:  cmp     byte ptr [rbx], CpuStatus.IDLE
+            jne     park
+            rdtsc
+            sub     eax, r8d
+            cmp     eax, r9d
+            jae     .over
+            dec     ecx
+            jnz     .look
+            mov     ecx, {LOOKS_PER_PAUSE}
+            pause
+            jmp     .look
+    .over:  xor     eax, eax
+            xchg    dword ptr [rip + privileged_page + PrivilegedPage.polling], eax     # locked
             jmp     park
     """
 
@@ -158,4 +199,4 @@ def command_error() -> str:
     """
 
 
-ROUTINES = (park, execute, finish, command_error)
+ROUTINES = (park, execute, finish, halt_poll, command_error)

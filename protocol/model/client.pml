@@ -10,6 +10,9 @@
 proctype Client(byte f) {
   byte c, found, tries, i;
   bit held, ok, asked;
+#ifdef POLLING_IS_READ_TOO_EARLY
+  bit spared;
+#endif
 
 progress_round:
   atomic {

@@ -41,8 +41,27 @@ end_off:                                /* wait-for-SIPI; then trampoline and ar
     fi;
     goto finish;
 
+halt_poll:                              /* for a while, which may be over at any time; then park looks once more */
+#if POLLS
+    if
+    :: polling[c] ->
+       if
+       :: status[c] != IDLE
+#ifdef POLLING_IS_CLEARED_TOO_LATE
+       :: skip
+#else
+       :: polling[c] = 0
+#endif
+       :: HOSTILE -> goto fault         /* NMI */
+       fi
+    :: else
+    fi;
+#endif
 park:
     if :: status[c] == IDLE -> skip :: status[c] != IDLE -> goto busy fi;
+#ifdef POLLING_IS_CLEARED_TOO_LATE
+    polling[c] = 0;
+#endif
 #ifdef INTERRUPTS_OPEN_TOO_EARLY
     if :: atomic { request[c] -> request[c] = 0 } :: skip fi;
 #endif
@@ -89,6 +108,9 @@ finish:
 #endif
     atomic {
       if :: phase[c] == TAKEN -> phase[c] = DONE :: else fi;
+#if POLLS
+      if :: polling[c] = 1 :: polling[c] = 0 fi;                        /* halt_poll may change at any time */
+#endif
       move(c, RUN, IDLE, SIDECAR_CPU);
       if :: found == STOP -> move(c, STOP, IDLE, SIDECAR_CPU) :: else fi;
       if
@@ -97,12 +119,12 @@ finish:
       fi
     };
 #ifdef QUIET_IS_READ_TOO_EARLY
-    if :: silent -> goto park :: else fi;
+    if :: silent -> goto halt_poll :: else fi;
 #elif POLLS
-    if :: quiet[c] -> goto park :: else fi;
+    if :: quiet[c] -> goto halt_poll :: else fi;
 #endif
 notify:                                 /* raise_attention */
-    atomic { attention = 1; response = 1; if :: dead[c] -> goto halt_forever :: else -> goto park fi };
+    atomic { attention = 1; response = 1; if :: dead[c] -> goto halt_forever :: else -> goto halt_poll fi };
 
 remove:                                 /* the local APIC is software-disabled by now */
     if :: HOSTILE -> goto fault :: skip fi;

@@ -13,6 +13,17 @@ inline unquiet(c) { quiet[c] = 0 }
 inline unquiet(c) { skip }
 #endif
 
+/* After RUN. `polling` is another byte, which may be cleared between RUN and the look at it: then there is a request
+ * too many. With the look before RUN (the defect) there is one too few.
+ */
+#ifdef POLLING_IS_READ_TOO_EARLY
+#define request_if_needed(c) if :: spared -> spared = 0 :: else -> send_request(c) fi
+#elif POLLS
+#define request_if_needed(c) if :: polling[c] :: send_request(c) fi
+#else
+#define request_if_needed(c) send_request(c)
+#endif
+
 inline wake_up(c) { asleep[c] = 0 }
 inline set_state(c, s) { state[c] = s; wake_up(c) }
 
@@ -112,6 +123,9 @@ inline end_run(c) {
 
 /* begin(): `ok` if the CPU was told to run. */
 inline begin(c, f, new) {
+#ifdef POLLING_IS_READ_TOO_EARLY
+  spared = polling[c];
+#endif
 #ifdef REQUEST_OVERTAKES_THE_STORE
   atomic { if :: available(c, f) -> send_request(c) :: else fi };
 #endif
@@ -135,7 +149,7 @@ inline begin(c, f, new) {
           state[c] = new;
 #endif
 #if !defined(REQUEST_OVERTAKES_THE_STORE) && !defined(REQUEST_AFTER_THE_LOCK)
-          send_request(c)
+          request_if_needed(c)
 #endif
        :: !ok && found == FAULTED -> unquiet(c)
        :: !ok && found != FAULTED -> unquiet(c); set_state(c, LOST)

@@ -27,7 +27,8 @@ OUTSIDE = frozenset(
 class Scenario:
     """`hostile`: faults, NMIs, commands that never end, lost STARTUPs, any number. `early`: time-outs at any time.
 
-    `polls`: a RUN may look for its end itself for a while, with `quiet` set (the driver's parameter poll_us).
+    `polls`: a RUN may look for its end itself for a while, with `quiet` set (the driver's parameter poll_us), and a CPU
+    for its next command, with `polling` set (halt_poll_us).
     `cycles`: spin looks for ways on which steps are made for ever and no client and no conversion gets any further.
     """
 
@@ -78,6 +79,8 @@ class Defect(Enum):
     REQUEST_AFTER_THE_LOCK = (ONE_CPU, "the request is sent when node->lock was let go: Linux may have the CPU by then")
     INTERRUPTS_OPEN_TOO_EARLY = (ONE_CPU, "a request between the look and HLT does not lead back to the look")
     QUIET_IS_READ_TOO_EARLY = (ONE_CPU, "a CPU reads `quiet` before it is idle: the driver stops looking in between")
+    POLLING_IS_CLEARED_TOO_LATE = (ONE_CPU, "a CPU looks for the last time, and then says that it looks no more")
+    POLLING_IS_READ_TOO_EARLY = (ONE_CPU, "the driver finds `polling` before RUN is visible to the CPU")
     RESTART_WITHOUT_INIT = (HOSTILE, "STARTUP alone, and RUN while the CPU's former life still goes on")
     RESTART_NEVER_GIVES_UP = (ALWAYS_ENDS, "a CPU that does not come back is sent INIT and STARTUP for ever")
     SECOND_INIT_WITHOUT_REVOKING = (BOOT, "a CPU becomes idle just before a second INIT, and arrives under its driver")

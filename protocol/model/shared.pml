@@ -25,6 +25,7 @@ bit waiting[N];         /* after INIT, before STARTUP */
 bit arrived[N];         /* `arrivals` differs from what the driver has seen */
 #if POLLS
 bit quiet[N];           /* the driver looks for the end of a RUN itself: no attention */
+bit polling[N];         /* the CPU, if IDLE, looks for a command itself: no request */
 #endif
 
 /* --- the command page, as far as order matters ------------------------------------------------------------------ */

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from sidecar.layout import ControlPage, CpuMapEntry, CpuStatus, abi_hash
+from sidecar.layout import ControlPage, CpuMapEntry, CpuStatus, PrivilegedPage, abi_hash
 from sidecar.layout.acpi import AcpiHeader, Sdcr, SdcrNode
 from sidecar.qemu.linux_session import LinuxSession
 from tests.support.kernel_log import KernelLog
@@ -24,6 +24,7 @@ from tests.support.linux_driver import (
     used,
     wait_settled,
 )
+from tests.support.linux_vmm import privileged, privileged_pa
 from tests.support.shared_linux import AS_BOOTED, OURS
 
 OTHER_HASH = struct.pack("<Q", abi_hash() ^ 1)
@@ -75,9 +76,12 @@ def test_every_status_that_somebody_may_have_left(bare: LinuxSession) -> None:
     log = KernelLog(bare)
     for cpu, value in left.items():
         set_status(bare, cpu, value)
+    looking = bare.machine.ram.view(privileged_pa(bare, 7), PrivilegedPage.SIZE)
+    struct.pack_into("<I", looking, int(PrivilegedPage.quiet), 1)  # by a RUN whose Linux is gone
     bare.load_driver()
     wait_settled(bare)
     assert states(bare) == AS_BOOTED | {6: "lost"}
+    assert privileged(bare, 7).quiet == 0
     assert shown(bare, 5, "status") == "faulted"
     assert "index 6): cannot be restarted: its status is 0x77" in log.text
     set_status(bare, 6, CpuStatus.FAULTED)

@@ -17,5 +17,9 @@ def test_an_nmi_at_some_instructions(run_directory: Path, check: window_checks.C
     check(run_directory, EVERY)
 
 
+def test_a_command_at_some_instructions_before_hlt(run_directory: Path) -> None:
+    window_checks.asked_while_it_looks(run_directory, EVERY)
+
+
 def test_a_removal_that_is_taken_back(run_directory: Path) -> None:
     window_checks.removal_taken_back(run_directory)

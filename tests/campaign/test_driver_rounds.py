@@ -39,6 +39,18 @@ def test_commands_on_all_cpus_at_once(session: LinuxSession) -> None:
     assert sum(result["commands"]) > 5_000
 
 
+def test_whoever_looks_for_the_other_before_it_sleeps(session: LinuxSession) -> None:
+    rounds = 5_000
+    result = case(session, "polls", rounds, seconds=LONG)
+    assert [(way["wrong"], way["commands"], way["timeouts"]) for way in result.values()] == [([], rounds, 0)] * 4
+    assert result["both"]["requests"] < rounds
+    looking = "for name in poll_us halt_poll_us; do echo {} > /sys/module/sidecar/parameters/$name; done"
+    session.guest.run(looking.format(300)).check()
+    result = case(session, "races", RACE_SECONDS // 2, *OURS, seconds=LONG)
+    session.guest.run(looking.format(0)).check()
+    assert result["wrong"] == [0] * len(OURS)
+
+
 def test_clients_killed_at_any_moment(session: LinuxSession) -> None:
     assert case(session, "killed", 1000, seconds=LONG) == {"answers": ["0"], "timed out": False}
 

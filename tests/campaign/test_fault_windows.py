@@ -19,5 +19,9 @@ def test_an_nmi_at_every_instruction_that_sets_registers(run_directory: Path) ->
     window_checks.during_register_commands(run_directory)
 
 
+def test_a_command_at_every_instruction_before_hlt(run_directory: Path) -> None:
+    window_checks.asked_while_it_looks(run_directory, 1)
+
+
 def test_a_cpu_held_in_the_middle_of_every_change_of_status(run_directory: Path) -> None:
     window_checks.held_in_a_transition(run_directory)

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from sidecar.layout import CpuStatus, RaiseKind
-from sidecar.layout.x86 import Vector
+from sidecar.layout import REQUEST_VECTOR, CpuStatus, RaiseKind
+from sidecar.layout.x86 import Icr, Vector
 from sidecar.protocol.commands import Cpu
 from sidecar.protocol.errors import CommandTimeout, CpuFaulted, CpuLost, SidecarCommandError
 from sidecar.protocol.slot import DriverState
@@ -18,6 +18,7 @@ from tests.support.windows import Windows, instructions, windows
 Check: TypeAlias = Callable[[Path, int], None]
 HELD_SECONDS = 1.0
 REGISTER_INSTRUCTIONS = 60
+LOOKING_TICKS = 1 << 20
 
 
 def while_a_fault_is_reported(directory: Path, every: int) -> None:
@@ -27,7 +28,7 @@ def while_a_fault_is_reported(directory: Path, every: int) -> None:
         for address in instructions("fault_entry", "raise_attention")[::every]:
             before, count = responses(machine), cpus.faults(machine.cpu)
             if machine.stop_at(address, fault(machine)):
-                machine.send_nmi()
+                machine.send(Icr.NMI)
                 machine.let_go()
                 reached += 1
             cpus.assert_halted_in(machine.session, machine.cpu, "halt_forever")
@@ -47,6 +48,38 @@ def during_a_command(directory: Path, every: int) -> None:
         assert nmis(machine, instructions(*routines)[::every], command) > 50 // every
 
 
+def while_it_looks_for_a_command(directory: Path, every: int) -> None:
+    """The same after a command, with a CPU that looks for the next one before it halts."""
+    with windows(directory) as machine:
+        machine.cpu.pages.privileged.halt_poll = LOOKING_TICKS
+        assert nmis(machine, instructions("halt_poll")[::every], command) > 15 // every
+
+
+def asked_while_it_looks(directory: Path, every: int) -> None:
+    """A command that comes between any two instructions of a CPU on its way to HLT is executed, once.
+
+    It comes as from the driver: RUN, and a request unless the CPU says that it looks itself.
+    """
+    with windows(directory) as machine:
+        spared = set()
+        end = next(at for at in instructions("finish") if "cmpxchg" in cpus.line_at(at).source)
+        machine.cpu.pages.privileged.halt_poll = LOOKING_TICKS
+        for address in instructions("halt_poll", "park")[::every]:
+            assert machine.stop_at(end, command(machine))
+            if machine.go_to(address):
+                before = cpus.counters(machine.cpu)["commands"]
+                assert machine.cpu.status == CpuStatus.IDLE
+                malformed.force(machine.cpu, CpuStatus.RUN)
+                spared.add(polling := bool(machine.cpu.pages.privileged.polling))
+                if not polling:
+                    machine.send(Icr.FIXED, REQUEST_VECTOR)
+                machine.let_go()
+                cpus.wait_status(machine.cpu, CpuStatus.IDLE)
+                assert cpus.counters(machine.cpu)["commands"] == before + 1, hex(address)
+            cpus.wait_asleep(machine.session)
+        assert spared == {False, True}
+
+
 def during_register_commands(directory: Path) -> None:
     """The same where a command sets registers, and answers with an error."""
     routines = ("get_vp_registers", "find_register", "locate_register", "write_register", "command_error")
@@ -61,7 +94,7 @@ def nmis(machine: Windows, addresses: list[int], action: Callable[[Windows], Cal
         count, before = cpus.faults(machine.cpu), responses(machine)
         if machine.stop_at(address, action(machine)):
             ended = machine.cpu.status == CpuStatus.IDLE
-            machine.send_nmi()
+            machine.send(Icr.NMI)
             machine.let_go()
             reached += 1
             record = cpus.wait_faulted(machine.cpu)
@@ -79,7 +112,7 @@ def during_a_removal(directory: Path, every: int) -> None:
             count, before = cpus.faults(machine.cpu), responses(machine)
             if machine.stop_at(address, machine.cpu.remove):
                 removed = machine.cpu.status == CpuStatus.REMOVED
-                machine.send_nmi()
+                machine.send(Icr.NMI)
                 machine.let_go()
                 seen.add(removed)
                 assert cpus.faults(machine.cpu) == count + (not removed)
@@ -103,7 +136,7 @@ def during_an_arrival(directory: Path, every: int) -> None:
                 outcomes = {(CpuStatus.IDLE, arrivals + 2)}
                 if machine.cpu.status == CpuStatus.IDLE:
                     outcomes.add((CpuStatus.FAULTED, arrivals + 1))
-                machine.send_nmi()
+                machine.send(Icr.NMI)
                 machine.let_go()
                 cpus.wait_asleep(machine.session)
                 assert cpus.faults(machine.cpu) == count + 1
@@ -113,7 +146,9 @@ def during_an_arrival(directory: Path, every: int) -> None:
         assert reached > 80 // every
 
 
-CHECKS: tuple[Check, ...] = (while_a_fault_is_reported, during_a_command, during_a_removal, during_an_arrival)
+CHECKS: tuple[Check, ...] = (
+    while_a_fault_is_reported, during_a_command, while_it_looks_for_a_command, during_a_removal, during_an_arrival,
+)  # fmt: skip
 
 
 def held_in_a_transition(directory: Path) -> None:

@@ -40,6 +40,15 @@ class Windows:
         self.gdb.resume()
         self._action = threading.Thread(target=action)
         self._action.start()
+        return self._stopped_at(address)
+
+    def go_to(self, address: int) -> bool:
+        """From one stop to the next, within the same action."""
+        self.gdb.break_at(address)
+        self.gdb.resume()
+        return self._stopped_at(address)
+
+    def _stopped_at(self, address: int) -> bool:
         while not self.gdb.has_stopped(seconds=LOOK_SECONDS):
             if not self._action.is_alive() and self.session.machine.registers(self.cpu.number).halted:
                 self.gdb.interrupt()
@@ -50,9 +59,9 @@ class Windows:
         self.gdb.clear(address)
         return True
 
-    def send_nmi(self) -> None:
-        """The CPU has it as soon as it goes on."""
-        self.session.backing.send(self.cpu.numbers.apic_id << 32 | Icr.NMI)
+    def send(self, kind: Icr, vector: int = 0) -> None:
+        """The CPU has the interrupt as soon as it goes on."""
+        self.session.backing.send(self.cpu.numbers.apic_id << 32 | kind | vector)
         self.gdb.resume(0)
         self.session.backing.drain(cpus.SECONDS)
         self.gdb.interrupt()

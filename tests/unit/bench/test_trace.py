@@ -32,6 +32,8 @@ def test_waiting_counts_once_but_an_interrupt_in_it_counts() -> None:
     loop = [50, 51, 52]
     assert without_waiting([1, 2, *loop, 3]) == 6
     assert without_waiting([1, 2, *loop * 40, 3]) == 6
+    with_a_pause = [*loop, 60, 61]
+    assert without_waiting([1, 2, *[*with_a_pause, *loop * 31] * 3, 3]) == 6
     interrupt = list(range(1000, 1300))
     assert without_waiting([1, 2, *loop * 20, *interrupt, *loop * 20, 3]) == 309
     assert without_waiting([1, 2, *loop * 5, 3]) == 18

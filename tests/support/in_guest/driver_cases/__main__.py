@@ -3,9 +3,9 @@
 import json
 import sys
 
-from . import conversion, interface, races, runs
+from . import conversion, interface, polls, races, runs
 
-CASES = {**interface.CASES, **runs.CASES, **conversion.CASES, **races.CASES}
+CASES = {**interface.CASES, **runs.CASES, **conversion.CASES, **races.CASES, **polls.CASES}
 
 
 def main(arguments: list[str]) -> int:
