@@ -11,7 +11,7 @@ from sidecar.qemu.linux.kernels import WHICH, Which
 from sidecar.qemu.session import Session
 
 SIZES = (4, 16, 64, 255)
-RUNS = 5
+RUNS = 11
 ROUNDS = {255: 3}
 DRAWN = 64
 PICTURE = "fan-out.svg"

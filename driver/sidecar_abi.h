@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Changes with every byte, name or number below; parties that attach compare it. */
-#define SIDECAR_ABI_HASH 0x30bb71d96476c2b7ULL
+#define SIDECAR_ABI_HASH 0x4477464737da8adeULL
 #define SIDECAR_PAGE_SIZE 4096
 #define SIDECAR_ABI_VERSION 1
 #define SIDECAR_MAX_NODES 128
@@ -44,6 +44,8 @@ enum sidecar_params_flags {
 	SIDECAR_PARAMS_FLAGS_ALLOW_RAISE = 1,
 	/* The serial log ends when the entry returns: then the port is Linux's. */
 	SIDECAR_PARAMS_FLAGS_SERIAL_UNTIL_RETURN = 2,
+	/* Each arriving CPU starts another one. */
+	SIDECAR_PARAMS_FLAGS_FAN_OUT = 4,
 };
 
 /* One byte per CPU: whose turn it is. */
@@ -507,7 +509,7 @@ enum sidecar_boot_phase {
 	SIDECAR_BOOT_PHASE_MAPPED = 3,
 	/* x2APIC enabled, state scrubbed. */
 	SIDECAR_BOOT_PHASE_APIC = 4,
-	/* It has helped to start the others. */
+	/* It has helped to start the others, if it was to. */
 	SIDECAR_BOOT_PHASE_FAN_OUT = 5,
 	/* Status set to IDLE. */
 	SIDECAR_BOOT_PHASE_IDLE = 6,

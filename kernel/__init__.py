@@ -1,11 +1,12 @@
 """The sidecar kernel: the life of a CPU, in the names of its routines. No code here.
 
 On the boot CPU, once, called by the shim (`entry`): `relocate_image`, `check_params`, `map_image`, `map_transition`,
-`prepare_nodes`, `install_trampoline`; then `fan_out` starts the first CPUs and `wait_for_all` waits for the last.
+`prepare_nodes`, `install_trampoline`; then `start_all` starts one CPU and, when that is idle, the others, and
+`wait_for_all` waits for the last.
 
 On every other CPU, at each arrival: INIT and SIPI bring it to `trampoline` in real mode, which goes to 64-bit mode and
 `arrive`: find yourself, rebuild your own page tables, `load_descriptors`; then `prepare_cpu`: `scrub_state`,
-`enable_x2apic`, `fan_out` to help start the others, `reset_vp`, `reset_pages`; `finish` sets the status to IDLE.
+`enable_x2apic`, `fan_out` to help start the others if wanted, `reset_vp`, `reset_pages`; `finish` makes it IDLE.
 
 From then on it sits in `park`: halted until the status byte in the control page says otherwise. RUN and STOP lead to
 `execute`, which takes a command from the command page and ends in `finish`; before the CPU halts again, `halt_poll`

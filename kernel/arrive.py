@@ -8,7 +8,6 @@ and it halts until the next INIT.
 Ref: SDM vol. 2A, CPUID leaf 0xB; vol. 3A, 4.5, 9.1.1 (state after INIT).
 """
 
-from sidecar.kernel.fan_out import HELPED_BY_EACH
 from sidecar.kernel.recorder import record
 from sidecar.layout.address_map import PER_CPU_MAP, Source
 
@@ -199,7 +198,7 @@ def prepare_cpu() -> str:
             call    enable_x2apic
             {stamp("APIC", "rip + diagnostic_page")}
             lea     rdi, [rip + cpu_map]
-            mov     r10d, {HELPED_BY_EACH}
+            mov     r10d, dword ptr [rip + helped_by_each]
             call    fan_out
             mov     dword ptr [rip + diagnostic_page + DiagnosticPage.boot.started_by_it], eax
             {stamp("FAN_OUT", "rip + diagnostic_page")}

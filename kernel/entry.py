@@ -38,9 +38,7 @@ def entry() -> str:
             shl     rdx, 32
             or      rax, rdx
             mov     qword ptr [r14 + SidecarOutput.first_init_tsc], rax
-            mov     rdi, qword ptr [r15 + SidecarParams.cpu_map_pa]
-            mov     r10d, MAX_CPUS
-            call    fan_out
+            call    start_all
             call    wait_for_all
             test    dword ptr [r15 + SidecarParams.flags], ParamsFlags.SERIAL_UNTIL_RETURN
             je      .log

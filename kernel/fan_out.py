@@ -1,6 +1,8 @@
-"""Starting the other CPUs: every CPU that is up helps, one atomic counter per node says whose turn is next.
+"""Starting the other CPUs: the first alone, then the others by the boot CPU, and by every CPU that is up if wanted.
 
-`fan_out` runs on the BSP and on every arriving CPU at once; `wait_for_all` on the BSP alone.
+One atomic counter per node says whose turn is next. `fan_out` runs on the BSP and on every arriving CPU at once;
+`start_all` and `wait_for_all` on the BSP alone. Where virtual CPUs outnumber the host's, help only keeps the started
+ones from running (docs/decisions.md has the measurement), so it is off unless the params ask for it.
 
 Ref: SDM vol. 3A, 9.4 (INIT-SIPI), 11.12.9 (x2APIC ICR, not serialising); OpenHCL sidecar, `init.rs` (fan-out).
 """
@@ -9,11 +11,12 @@ ATTEMPTS = 3
 INIT_MS = 10
 """How long a CPU may take to obey INIT, where something relies on it. Ref: SDM vol. 3A, 9.4.4.1."""
 
-HELPED_BY_EACH = 1
-"""CPUs that an arriving CPU starts before it goes idle. The boot CPU goes on until none is left, so none is forgotten.
+FIRST_MS = 20
+"""How long the first CPU may take to arrive before the others are started."""
 
-More would be faster on paper; where virtual CPUs outnumber the host's, they only keep the started ones from running:
-docs/decisions.md has the measurement."""
+HELPED_BY_EACH = 1
+"""CPUs that an arriving CPU starts before it goes idle, with ParamsFlags.FAN_OUT. The boot CPU goes on until none is
+left, so none is forgotten."""
 
 
 def start_cpu() -> str:
@@ -51,7 +54,9 @@ def fan_out() -> str:
             xor     ebx, ebx
             lea     r8, [rip + node_states]
             mov     r9d, dword ptr [rip + node_count]
-    .node:  mov     eax, dword ptr [r8 + NodeState.next_vp]     # look first: the counter must not wrap
+    .node:  cmp     ebx, r10d
+            jae     .done
+            mov     eax, dword ptr [r8 + NodeState.next_vp]     # look first: the counter must not wrap
             cmp     eax, dword ptr [r8 + NodeState.vp_count]
             jae     .next
             mov     eax, 1
@@ -65,15 +70,54 @@ def fan_out() -> str:
             mov     esi, dword ptr [rdi + rax + CpuMapEntry.apic_id]
             call    start_cpu
             inc     ebx
-            cmp     ebx, r10d
-            jb      .node
-            jmp     .done
+            jmp     .node
     .next:  add     r8, NodeState.SIZE
             dec     r9d
             jne     .node
     .done:  mov     eax, ebx
             pop     rbx
             ret
+    """
+
+
+def start_all() -> str:
+    """Start one CPU, wait until it is idle, then start all others, if wanted with their help.
+
+    An emulator translates code when it is first executed, under locks for which CPUs that come at once queue; after the
+    first CPU there is nothing left to translate. If that one is late, the others do not wait for it.
+    In: r15 params. Clobbers: rax, rcx, rdx, rsi, rdi, rbx, r8 to r11. Interrupts: off. Stack: 24 bytes.
+    """
+    return f"""
+    start_all:
+            call    first_starting
+            call    next_starting
+            test    rax, rax
+            je      .all
+            mov     rbx, rax                        # its status byte
+            mov     rdi, qword ptr [r15 + SidecarParams.cpu_map_pa]
+            mov     r10d, 1
+            call    fan_out
+            imul    r9d, dword ptr [r15 + SidecarParams.tsc_khz], {FIRST_MS}
+            rdtsc
+            mov     r8d, eax                        # 32 bits are enough for {FIRST_MS} ms
+    .look:  cmp     byte ptr [rbx], CpuStatus.RUN
+            jne     .all
+            pause
+            rdtsc
+            sub     eax, r8d
+            cmp     eax, r9d
+            jb      .look
+    .all:   test    dword ptr [r15 + SidecarParams.flags], ParamsFlags.FAN_OUT
+            je      .alone
+            mov     dword ptr [rip + helped_by_each], {HELPED_BY_EACH}
+    .alone: mov     rdi, qword ptr [r15 + SidecarParams.cpu_map_pa]
+            mov     r10d, MAX_CPUS
+            jmp     fan_out
+
+            .section .data
+            .align  4
+    helped_by_each:                                 # CPUs that an arriving one starts
+            .long   0
     """
 
 
@@ -227,4 +271,4 @@ def wait_for_all() -> str:
     """
 
 
-ROUTINES = (start_cpu, fan_out, next_starting, wait_for_all)
+ROUTINES = (start_cpu, start_all, fan_out, next_starting, wait_for_all)

@@ -23,7 +23,7 @@ class BootPhase(IntEnum):
     APIC = 4
     """x2APIC enabled, state scrubbed."""
     FAN_OUT = 5
-    """It has helped to start the others."""
+    """It has helped to start the others, if it was to."""
     IDLE = 6
     """Status set to IDLE."""
 

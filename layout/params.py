@@ -68,6 +68,8 @@ class ParamsFlags(IntFlag):
     """The RAISE command may raise faults on purpose: a machine for tests."""
     SERIAL_UNTIL_RETURN = 2
     """The serial log ends when the entry returns: then the port is Linux's."""
+    FAN_OUT = 4
+    """Each arriving CPU starts another one."""
 
 
 SidecarParams = Layout(

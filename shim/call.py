@@ -39,6 +39,10 @@ def call_sidecar() -> str:
             je      .no_tests
             mov     dword ptr [rbx + SidecarParams.flags], ParamsFlags.ALLOW_RAISE
     .no_tests:
+            test    dword ptr [rip + options], Option.FAN_OUT
+            je      .no_fan_out
+            or      dword ptr [rbx + SidecarParams.flags], ParamsFlags.FAN_OUT
+    .no_fan_out:
             cmp     qword ptr [rip + linux_part], 0
             je      .no_linux
             or      dword ptr [rbx + SidecarParams.flags], ParamsFlags.SERIAL_UNTIL_RETURN

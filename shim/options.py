@@ -1,5 +1,6 @@
-"""The options on the command line: `sidecar=on|off|log`, `sidecar.linux_cpus=LIST`, and for tests
-`sidecar.tests` (the sidecar may be made to fault) and `sidecar.phantom=ID` (a CPU of that APIC id that is not there).
+"""The options on the command line: `sidecar=on|off|log`, `sidecar.linux_cpus=LIST`, `sidecar.fan_out` (each arriving
+CPU starts another one), and for tests `sidecar.tests` (the sidecar may be made to fault) and `sidecar.phantom=ID` (a
+CPU of that APIC id that is not there).
 
 A word of ours is blanked, so that Linux does not take it for a parameter of its module sidecar; everything else is
 Linux's and left alone. Runs on the boot CPU, on the shim's copy of the line.
@@ -17,6 +18,7 @@ class Option(IntFlag):
     LOG = 2
     TESTS = 4
     PHANTOM = 8
+    FAN_OUT = 16
 
 
 WORDS = (
@@ -25,6 +27,7 @@ WORDS = (
     ("sidecar=off", "or      dword ptr [rip + options], Option.OFF"),
     ("sidecar=log", "or      dword ptr [rip + options], Option.LOG"),
     ("sidecar.tests", "or      dword ptr [rip + options], Option.TESTS"),
+    ("sidecar.fan_out", "or      dword ptr [rip + options], Option.FAN_OUT"),
 )
 
 

@@ -41,6 +41,8 @@ class Read:
                 self.options |= Option.LOG
             case "sidecar.tests":
                 self.options |= Option.TESTS
+            case "sidecar.fan_out":
+                self.options |= Option.FAN_OUT
             case _ if has_value and name == "sidecar.linux_cpus":
                 self.cpu_list(value, rest.partition("=")[2])
             case _ if has_value and name == "sidecar.phantom" and (number := whole_number(value)) is not None:
@@ -98,7 +100,8 @@ ITEM = NUMBER | st.tuples(NUMBER, NUMBER).map("-".join) | st.text("0123456789,-x
 LIST = st.lists(ITEM, max_size=6).map(",".join)
 WORD = st.one_of(
     st.sampled_from(["sidecar=on", "sidecar=off", "sidecar=log", "sidecar.tests", "sidecar", "sidecar=", "sidecar.tes",
-                     "sidecar.testsx", "sidecar=offf", "quiet", "sidecar.linux_cpus", "console=ttyS0", "xsidecar=off"]),
+                     "sidecar.fan_out", "sidecar.testsx", "sidecar=offf", "quiet", "sidecar.linux_cpus",
+                     "console=ttyS0", "xsidecar=off"]),
     LIST.map("sidecar.linux_cpus={}".format),
     NUMBER.map("sidecar.phantom={}".format),
     st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=12),
@@ -153,6 +156,7 @@ def test_a_list_of_digits_and_signs_is_read_or_named(text: str) -> None:
         ("sidecar=on sidecar=off", Option.OFF, []),
         ("root=/dev/sda sidecar=log quiet", Option.LOG, ["root=/dev/sda", "quiet"]),
         ("sidecar.tests", Option.TESTS, []),
+        ("sidecar.fan_out", Option.FAN_OUT, []),
         ("sidecar.phantom=77 sidecar.linux_cpus=1,3", Option.PHANTOM, []),
         ("sidecar.timeout_ms=100 sidecar.tests", Option.TESTS, ["sidecar.timeout_ms=100"]),
     ],
