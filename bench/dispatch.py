@@ -36,14 +36,14 @@ PINNED = f"taskset {1 << HERE:x}"
 DEBUG = "/sys/kernel/debug/sidecar_bench"
 PARAMETERS = "/sys/module/sidecar/parameters"
 
-TEXT = f"""Linux on CPU {HERE} of {SMP} asks, {GAP_US} us after it was answered. "Sleeping": who asks sleeps until the
-end, and the other CPU halts in between. "Polled": who asks looks for the end (the driver's `poll_us`), and the other
-CPU halts. "Polled by both": that CPU looks for the next command too (`halt_poll_us`), so nobody has to be woken. In
-Linux's own ways the other CPU halts. Medians of {ROUNDS} times {COUNT}, taken by turns in one guest, with the
-quartiles. Guest instructions are counted on both CPUs by a plugin for QEMU, from the request to its end and, on the
-CPU that was asked, until it sleeps again; rounds of a loop that only waits are left out; the lower quartile of
-{COUNTED - 1}, which no timer interrupt is in. While they are counted the CPU that was asked is fast compared with the
-other: a sleeping command then ends before its caller sleeps."""
+TEXT = f"""Linux on CPU {HERE} of {SMP} asks, {GAP_US} us after it was answered, in which it stays awake. "Sleeping":
+who asks sleeps until the end, and the other CPU halts in between. "Polled": who asks looks for the end (the driver's
+`poll_us`), and the other CPU halts. "Polled by both": that CPU looks for the next command too (`halt_poll_us`), so
+nobody has to be woken. In Linux's own ways the other CPU halts. Medians of {ROUNDS} times {COUNT}, taken by turns in
+one guest, with the quartiles. Guest instructions are counted on both CPUs by a plugin for QEMU, from the request to
+its end and, on the CPU that was asked, until it sleeps again; rounds of a loop that only waits are left out; the
+lower quartile of {COUNTED - 1}, which no timer interrupt is in. While they are counted the CPU that was asked is fast
+compared with the other: a sleeping command then ends before its caller sleeps."""
 
 
 @dataclass(frozen=True, slots=True)

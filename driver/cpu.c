@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * One CPU: its status byte, its private state, and whose it is.
- *
- * The status byte is changed in one place, by compare-exchange, and only as the ABI's table allows.
+ * One CPU: its private state, and whose it is. Its status byte is changed by sidecar_move().
  */
 #include "sidecar.h"
 
@@ -11,33 +9,6 @@
 #include <linux/string.h>
 
 #include "vp.h"
-
-/* --- status: the sidecar's byte ------------------------------------------------------------- */
-
-/* Whatever the CPU has stored before it stored this status is visible afterwards. */
-u8 sidecar_status(const struct sidecar_cpu *cpu)
-{
-	return smp_load_acquire(cpu->status);
-}
-
-bool sidecar_in_command(const struct sidecar_cpu *cpu)
-{
-	u8 status = sidecar_status(cpu);
-
-	return status == SIDECAR_CPU_STATUS_RUN || status == SIDECAR_CPU_STATUS_STOP;
-}
-
-/* Returns the status found: the move was made if it is `old`. A full barrier either way. sync_: of
- * other locked operations a Linux that has but one CPU online takes the lock prefix away.
- */
-u8 sidecar_move(struct sidecar_cpu *cpu, enum sidecar_cpu_status old, enum sidecar_cpu_status new)
-{
-	if (WARN_ONCE(!sidecar_cpu_transition_allowed(old, new, SIDECAR_PARTY_DRIVER),
-		      SIDECAR_CPU_FMT ": the driver may not move its status from %u to %u\n",
-		      SIDECAR_CPU_ARGS(cpu), old, new))
-		return ~old;
-	return sync_cmpxchg(cpu->status, (u8)old, (u8)new);
-}
 
 const char *sidecar_status_name(u8 status)
 {

@@ -40,6 +40,8 @@
 
 #define pr_fmt(fmt) "sidecar: " fmt
 
+#include <linux/atomic.h>
+#include <linux/bug.h>
 #include <linux/cdev.h>
 #include <linux/completion.h>
 #include <linux/device.h>
@@ -202,12 +204,36 @@ struct sidecar_node *sidecar_node_create(const struct sidecar_sdcr_node *entry,
 void sidecar_node_destroy(struct sidecar_node *node);
 
 /* cpu.c */
-u8 sidecar_status(const struct sidecar_cpu *cpu);
+/* Whatever the CPU has stored before it stored this status is visible afterwards. */
+static inline u8 sidecar_status(const struct sidecar_cpu *cpu)
+{
+	return smp_load_acquire(cpu->status);
+}
+
+static inline bool sidecar_in_command(const struct sidecar_cpu *cpu)
+{
+	u8 status = sidecar_status(cpu);
+
+	return status == SIDECAR_CPU_STATUS_RUN || status == SIDECAR_CPU_STATUS_STOP;
+}
+
+/* The one place where the status byte is changed: by compare-exchange, and only as the ABI's table
+ * allows. Returns the status found: the move was made if it is `old`. A full barrier either way.
+ * sync_: of other locked operations a Linux that has but one CPU online takes the lock prefix away.
+ */
+static inline u8 sidecar_move(struct sidecar_cpu *cpu, enum sidecar_cpu_status old,
+			      enum sidecar_cpu_status new)
+{
+	if (WARN_ONCE(!sidecar_cpu_transition_allowed(old, new, SIDECAR_PARTY_DRIVER),
+		      SIDECAR_CPU_FMT ": the driver may not move its status from %u to %u\n",
+		      SIDECAR_CPU_ARGS(cpu), old, new))
+		return ~old;
+	return sync_cmpxchg(cpu->status, (u8)old, (u8)new);
+}
+
 const char *sidecar_status_name(u8 status);
 const char *sidecar_state_name(enum sidecar_state state);
 const char *sidecar_command_name(u32 command);
-bool sidecar_in_command(const struct sidecar_cpu *cpu);
-u8 sidecar_move(struct sidecar_cpu *cpu, enum sidecar_cpu_status old, enum sidecar_cpu_status new);
 void sidecar_set_state(struct sidecar_cpu *cpu, enum sidecar_state state);
 void sidecar_publish_state(struct sidecar_cpu *cpu, enum sidecar_state state);
 bool sidecar_in_flight(const struct sidecar_cpu *cpu);

@@ -18,7 +18,9 @@ def main(name: str, count: int, gap_us: int) -> None:
                 before = time.perf_counter_ns()
                 cpu.none()
                 taken.append(time.perf_counter_ns() - before)
-                time.sleep(gap_us / 1e6)
+                end = time.perf_counter() + gap_us / 1e6
+                while time.perf_counter() < end:
+                    pass
     taken.sort()
     print(*(taken[(count - 1) * quarter // 4] for quarter in range(5)))
 

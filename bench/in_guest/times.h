@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 __attribute__((noinline)) void begin(void)
@@ -41,6 +40,14 @@ static double seconds(void)
 	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
+static void stay_awake(int us)
+{
+	double end = seconds() + us / 1e6;
+
+	while (us && seconds() < end)
+		_mm_pause();
+}
+
 /* Prints one line: minimum, lower quartile, median, upper quartile and maximum in nanoseconds. */
 static void measure(void (*what)(void), int count, int gap_us)
 {
@@ -57,8 +64,7 @@ static void measure(void (*what)(void), int count, int gap_us)
 		what();
 		taken[i] = __rdtsc() - before;
 		end();
-		if (gap_us)
-			usleep(gap_us);
+		stay_awake(gap_us);
 	}
 	ns = (seconds() - started) * 1e9 / (__rdtsc() - first);
 	qsort(taken, count, sizeof(*taken), by_size);

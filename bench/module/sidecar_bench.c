@@ -7,9 +7,9 @@
  *	cat /sys/kernel/debug/sidecar_bench/smp_call	a call of an empty function on CPU 3, and its end
  *
  * Each look at a file measures anew and gives one line: minimum, lower quartile, median, upper
- * quartile and maximum of `count` times in nanoseconds. Between two there is a gap, so that the
- * other CPU halts again. The two functions that enclose what is measured are there to be found in
- * QEMU's execution log.
+ * quartile and maximum of `count` times in nanoseconds. Between two there is a gap, in which the
+ * other CPU halts again and this one stays awake. The two functions that enclose what is measured
+ * are there to be found in QEMU's execution log.
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
@@ -98,7 +98,8 @@ static int measure(struct seq_file *file, int (*what)(void))
 		err = what();
 		taken[i] = rdtsc_ordered() - started;
 		sidecar_bench_end();
-		usleep_range(gap_us, gap_us + 1);
+		udelay(gap_us);
+		cond_resched();
 	}
 	if (!err) {
 		sort(taken, times, sizeof(*taken), by_size, NULL);
