@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sidecar.bench import programs
 from sidecar.bench.context import Context
-from sidecar.bench.figures import Figure, Group, Table
+from sidecar.bench.figures import Aim, Figure, Group, Table
 from sidecar.bench.plot import BLUE, ORANGE, Bar, draw_bars
 from sidecar.bench.trace import Counted, Trace, addresses, count
 from sidecar.qemu.linux.agent_client import Guest
@@ -94,7 +94,9 @@ WAYS = (
     Way("sidecar, Python, sleeping", RUN_PYTHON, COMMANDED, counted=False),
 )
 OURS, LINUXS_OWN = WAYS[:2], WAYS[3]
-AIM = "at most 0.3"
+WAKE = "The other CPU halts in between, in Linux's call too: QEMU waking its thread takes most of either."
+LOCK = "The driver takes its lock at the begin and at the end, so that nobody comes between; Linux's call takes none."
+AIM, LENGTH_AIM = (Aim("at most 0.3", 0.3, why=why) for why in (WAKE, LOCK))
 
 
 def measure(context: Context) -> Group:
@@ -222,10 +224,9 @@ def _ratios(times: dict[str, list[Taken]], counted: dict[str, list[Counted]]) ->
         name = f"{way.name}, by {LINUXS_OWN.name}"
         each = [one.median / other.median for one, other in zip(times[way.name], times[LINUXS_OWN.name], strict=True)]
         spread = f"{min(each):.2f} to {max(each):.2f}, {len(each)} rounds"
-        in_time = _us(times[way.name]) / _us(times[LINUXS_OWN.name])
-        figures.append(Figure(f"{name}, in time", f"{in_time:.2f}", spread, AIM, tuple(each), "1"))
+        figures.append(Figure(f"{name}, in time", f"{statistics.median(each):.2f}", spread, AIM, tuple(each), "1"))
         ours, theirs = counted.get(way.name), counted.get(LINUXS_OWN.name)
         if ours and theirs:
             ratio = usual([one.both for one in ours]) / usual([one.both for one in theirs])
-            figures.append(Figure(f"{name}, in guest instructions", f"{ratio:.2f}", "", AIM, (ratio,), "1"))
+            figures.append(Figure(f"{name}, in guest instructions", f"{ratio:.2f}", "", LENGTH_AIM, (ratio,), "1"))
     return tuple(figures)

@@ -45,6 +45,9 @@ def _lines(groups: Sequence[Group], run: Run) -> Iterator[str]:
         if group.figures:
             yield "\n| what | measured | range | aim |\n|---|---|---|---|"
             yield from map(_row, group.figures)
+            missed = [f"- {figure.name}: {figure.missed}" for figure in group.figures if figure.missed]
+            if missed:
+                yield "\n" + "\n".join(["Aims that were missed:\n", *missed])
         for table in group.tables:
             yield from _table(table)
         for picture in group.pictures:
@@ -52,7 +55,7 @@ def _lines(groups: Sequence[Group], run: Run) -> Iterator[str]:
 
 
 def _row(figure: Figure) -> str:
-    return f"| {figure.name} | {figure.value} | {figure.spread} | {figure.aim} |"
+    return f"| {figure.name} | {figure.value} | {figure.spread} | {figure.aim.text if figure.aim else ''} |"
 
 
 def _table(table: Table) -> Iterator[str]:
@@ -67,7 +70,7 @@ def text(group: Group) -> str:
     """A group for a terminal."""
     lines = [f"{group.title}:"]
     for figure in group.figures:
-        remarks = ", ".join(filter(None, (figure.spread, figure.aim and f"aim: {figure.aim}")))
+        remarks = ", ".join(filter(None, (figure.spread, f"aim: {figure.aim.text}" if figure.aim else "")))
         lines.append(f"  {figure.name}: {figure.value}" + (f" ({remarks})" if remarks else ""))
     for table in group.tables:
         lines.append(f"  {table.title}")

@@ -13,18 +13,40 @@ from sidecar.qemu.executable import find_qemu
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured value; `spread` is the range of repeated measurements, `aim` what was wanted, both for people.
+class Aim:
+    """What was wanted: `limit` at most, or at least. `why` it is hard to reach, told when it is missed."""
 
-    `samples` are the measurements themselves in `unit`, for programs.
+    text: str
+    limit: float
+    at_least: bool = False
+    why: str = ""
+
+    def missed(self, value: float) -> str:
+        """By how much, and why; "" if it was met."""
+        factor = self.limit / value if self.at_least else value / self.limit
+        if factor <= 1:
+            return ""
+        return f"missed by a factor of {factor:.2f}." + (f" {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value; `spread` is the range of repeated measurements, for people.
+
+    `samples` are the measurements themselves in `unit`, for programs; an aim is for their median.
     """
 
     name: str
     value: str
     spread: str = ""
-    aim: str = ""
+    aim: Aim | None = None
     samples: tuple[float, ...] = ()
     unit: str = ""
+
+    @property
+    def missed(self) -> str:
+        """Of an aim: by how much and why, "" if it was met or there is none."""
+        return self.aim.missed(statistics.median(self.samples)) if self.aim else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +74,7 @@ class Group:
     data: object = None
 
 
-def measured(name: str, samples: Sequence[float], unit: str, digits: int = 2, aim: str = "") -> Figure:
+def measured(name: str, samples: Sequence[float], unit: str, digits: int = 2, aim: Aim | None = None) -> Figure:
     """The median of some measurements, with their range."""
     value, spread = median(samples, unit, digits)
     return Figure(name, value, spread, aim, tuple(samples), unit)

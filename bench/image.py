@@ -8,20 +8,24 @@ import sys
 import tempfile
 
 from sidecar.bench.context import Context
-from sidecar.bench.figures import Figure, Group, measured
+from sidecar.bench.figures import Aim, Figure, Group, measured
 from sidecar.builder import image
 
 RUNS = 5
 
 
+SIZE_AIM = Aim("under 32 KiB", 32 << 10, why="It was met before there were virtual processors, which are the rest.")
+BUILD_AIM = Aim("under a second", 1.0, why="A fresh process assembles every routine; nothing is kept.")
+
+
 def measure(context: Context) -> Group:
     kernel, shim = image.kernel(), image.shim()
     return Group("image", "Image", (
-        Figure("sidecar.elf", f"{len(kernel.elf)} bytes", aim="under 32 KiB"),
+        Figure("sidecar.elf", f"{len(kernel.elf)} bytes", "", SIZE_AIM, (len(kernel.elf),), "bytes"),
         Figure("sidecar.elf in memory, with page tables and .bss", f"{kernel.plan.memory_bytes} bytes"),
         Figure("shim.elf", f"{len(shim.elf)} bytes"),
         measured("building all of it, in a fresh process", [_build_seconds() for _ in range(RUNS)], "s", 2,
-                 "under a second"),
+                 BUILD_AIM),
     ))  # fmt: skip
 
 
