@@ -3,9 +3,9 @@
  * Commands on a CPU, from the claim to the end.
  *
  *   AVAIL -> SYNC or ASYNC     under node->lock, in which IDLE becomes RUN in the control page
- *   request vector             to the CPU, unless it says that it looks itself; under the same lock,
- *                              because after it the command may have ended, and Linux may have
- *                              the CPU
+ *   request vector             to the CPU, unless it says that it looks itself; under the same
+ *                              lock, because after it the command may have ended, and Linux may
+ *                              have the CPU
  *   RUN -> IDLE                by the CPU; its attention interrupt has the node scanned
  *   SYNC -> AVAIL              by who waits; ASYNC -> STOPPED by the scan, -> AVAIL by read()
  *
@@ -53,7 +53,7 @@ static int begin(struct sidecar_cpu *cpu, struct sidecar_file *file, enum sideca
 			sidecar_own(cpu, file);
 			cpu->last_command = command;
 			WRITE_ONCE(cpu->state, state);
-			/* The status was changed by a locked exchange: see halt_poll, kernel/park.py. */
+			/* After a locked exchange of the status: see halt_poll in kernel/park.py */
 			if (!READ_ONCE(cpu->privileged->polling))
 				sidecar_request(cpu);
 		} else {
