@@ -3,7 +3,7 @@
 from sidecar.qemu.linux_session import LinuxSession
 from sidecar.qemu.waiting import wait_until
 from tests.support.linux_client import ctl
-from tests.support.linux_driver import case
+from tests.support.linux_driver import PARAMETERS, case
 from tests.support.linux_vmm import privileged
 
 ROUNDS = 150
@@ -20,7 +20,7 @@ def test_no_command_and_no_end_is_missed_whoever_looks(driven: LinuxSession) -> 
 
 
 def test_a_cpu_that_was_not_asked_for_long_halts(driven: LinuxSession) -> None:
-    parameter = "/sys/module/sidecar/parameters/halt_poll_us"
+    parameter = f"{PARAMETERS}/halt_poll_us"
     driven.guest.run(f"echo 1000 > {parameter}").check()
     try:
         assert ctl(driven, "ping").status == 0
@@ -35,6 +35,6 @@ def test_a_cpu_that_was_not_asked_for_long_halts(driven: LinuxSession) -> None:
 def test_parameters_out_of_range_are_refused(driven: LinuxSession) -> None:
     for name in ("poll_us", "halt_poll_us"):
         for value in ("1001", "-1", "x"):
-            said = driven.guest.run(f"echo {value} > /sys/module/sidecar/parameters/{name}")
+            said = driven.guest.run(f"echo {value} > {PARAMETERS}/{name}")
             assert said.status != 0, (name, value)
             assert "Invalid argument" in said.stderr

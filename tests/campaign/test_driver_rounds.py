@@ -10,7 +10,7 @@ from sidecar.qemu.linux_session import LinuxSession
 from tests.support.booted import fresh_directory
 from tests.support.kernel_log import KernelLog
 from tests.support.linux_client import ctl
-from tests.support.linux_driver import PATIENT, case, switch, unload, wait_settled
+from tests.support.linux_driver import PARAMETERS, PATIENT, case, switch, unload, wait_settled
 from tests.support.shared_linux import OURS, SMP, there_and_back
 from tests.support.stock_linux import StockLinux
 
@@ -44,10 +44,10 @@ def test_whoever_looks_for_the_other_before_it_sleeps(session: LinuxSession) -> 
     result = case(session, "polls", rounds, seconds=LONG)
     assert [(way["wrong"], way["commands"], way["timeouts"]) for way in result.values()] == [([], rounds, 0)] * 4
     assert result["both"]["requests"] < rounds
-    looking = "for name in poll_us halt_poll_us; do echo {} > /sys/module/sidecar/parameters/$name; done"
-    session.guest.run(looking.format(300)).check()
+    look = f"for name in poll_us halt_poll_us; do echo {{}} > {PARAMETERS}/$name; done"
+    session.guest.run(look.format(300)).check()
     result = case(session, "races", RACE_SECONDS // 2, *OURS, seconds=LONG)
-    session.guest.run(looking.format(0)).check()
+    session.guest.run(look.format(0)).check()
     assert result["wrong"] == [0] * len(OURS)
 
 
